@@ -1,0 +1,34 @@
+"""Multi-task neural models of recommender systems, for scikit-learn users.
+
+One class per architecture, each a scikit-learn estimator:
+
+============  =========================================  ==========================
+`SharedBottom`  one network, a tower per task              Caruana 1997
+`ESMM`          click, then conversion, over all rows      Ma et al., SIGIR 2018
+`MMoE`          shared experts, a gate per task            Ma et al., KDD 2018
+`CGC`           experts of each task beside shared ones    Tang et al., RecSys 2020
+`PLE`           several such levels                        Tang et al., RecSys 2020
+============  =========================================  ==========================
+
+Beside them:
+
+- `sk_mtl.datasets`: public files and synthetic tasks.
+- `sk_mtl.inspection`: what gates and losses did.
+- `sk_mtl.balancing`: how task losses become gradients.
+- `sk_mtl.tasks`: kinds of task; `sk_mtl.nn`: the networks' parts as plain torch modules.
+- `sk_mtl.base`: what an architecture of one's own builds on.
+"""
+
+from sk_mtl._training import NonFiniteLossError
+from sk_mtl._version import __version__
+from sk_mtl.architectures import CGC, ESMM, PLE, MMoE, SharedBottom
+
+__all__ = [
+    "CGC",
+    "ESMM",
+    "PLE",
+    "MMoE",
+    "NonFiniteLossError",
+    "SharedBottom",
+    "__version__",
+]

@@ -1,0 +1,190 @@
+"""What a user hands to `fit` and `predict`, checked: rows, labels and their weights."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from sk_mtl._params import per_task
+from sk_mtl._tables import Targets, is_frame, read_targets, to_pandas
+from sk_mtl.tasks import Column, Task
+
+
+class Labels(NamedTuple):
+    """Labels with their weights: (n, K), zero where not observed; None: all one."""
+
+    columns: list[Column]
+    weight: NDArray | None
+    single: bool
+
+    @property
+    def row_weight(self) -> NDArray | None:
+        """Weight of each row in statistics over rows: its labels' mean weight."""
+        return None if self.weight is None else self.weight.mean(axis=1)
+
+
+def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
+    """Return X as a DataFrame, a 2-D array or a CSR matrix, or raise with scikit-learn's words.
+
+    A dataframe whose columns stand in another order than at `fit` is reordered by name.
+    """
+    if not is_frame(X) and not sparse.issparse(X):
+        X = _as_array(X)
+        if X.dtype.kind == "O" and X.ndim == 2:
+            frame = _infer_columns(X)
+            if all(dtype.kind in "fiu" for dtype in frame.dtypes):
+                X = frame.to_numpy()
+            elif len(frame):
+                X = frame
+    if not is_frame(X):
+        return validate_data(
+            estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False
+        )
+    X = to_pandas(X)
+    repeated = X.columns[X.columns.duplicated()]
+    if len(repeated):
+        raise ValueError(f"X has more than one column named {repeated[0]!r}; rename them.")
+    fitted = None if reset else getattr(estimator, "feature_names_in_", None)
+    if fitted is not None and list(X.columns) != list(fitted) and set(X.columns) == set(fitted):
+        X = X[list(fitted)]
+    validate_data(estimator, X, reset=reset, skip_check_array=True)
+    for size, what in zip(X.shape, ("sample", "feature"), strict=True):
+        if size == 0:
+            raise ValueError(
+                f"Found array with 0 {what}(s) (shape={X.shape}) while a minimum of 1 is required "
+                f"by {type(estimator).__name__}."
+            )
+    return X
+
+
+def _as_array(X: Any) -> NDArray:
+    """Return nested sequences as an array, without making strings of numbers."""
+    array = X if isinstance(X, np.ndarray) else np.asarray(X)
+    return np.asarray(X, dtype=object) if array.dtype.kind in "US" else array
+
+
+def _infer_columns(X: NDArray) -> pd.DataFrame:
+    """Give each column of an object array the dtype of what it holds."""
+    frame = pd.DataFrame(X, copy=False)
+    numbers = ("integer", "floating", "mixed-integer-float")
+    for name in frame.columns:
+        if pd.api.types.infer_dtype(frame[name], skipna=True) in numbers:
+            frame[name] = pd.to_numeric(frame[name])
+    return frame
+
+
+def check_labels(y: Any, sample_weight: Any, X: Any, estimator: Any) -> tuple[Any, Labels]:
+    """Return the rows that count, and their labels with weights.
+
+    Zero weight equals absence: a row without any weight is left out, a label without weight is
+    not observed.
+
+    Parameters
+    ----------
+    y, sample_weight : array-like
+        As handed to `fit`.
+    X : DataFrame, ndarray or CSR matrix
+        The checked rows.
+    estimator : object
+        For its name in messages.
+
+    Returns
+    -------
+    X : as given
+        The rows with some weight.
+    labels : Labels
+        Their labels.
+    """
+    targets = read_targets(y, X, type(estimator).__name__)
+    weight = check_weight(sample_weight, X, targets.names)
+    observed = targets.observed
+    if weight is None:
+        weight = None if observed.all() else observed.astype(np.float64)
+    else:
+        observed = observed & (weight > 0)
+        weight = np.where(observed, weight, 0.0)
+        keep = (weight > 0).any(axis=1)
+        if not keep.all():
+            if not keep.any():
+                raise ValueError("Sample weights must contain at least one non-zero number.")
+            X = _safe_indexing(X, np.flatnonzero(keep))
+            observed, weight = observed[keep], weight[keep]
+            values = [column[keep] for column in targets.values]
+            targets = Targets(targets.names, values, observed, targets.single)
+    columns = [
+        Column(name, _finite(name, values[observed[:, k]]), observed[:, k])
+        for k, (name, values) in enumerate(zip(targets.names, targets.values, strict=True))
+    ]
+    return X, Labels(columns, weight, targets.single)
+
+
+def _finite(name: str, values: NDArray) -> NDArray:
+    """Refuse infinite labels."""
+    if values.dtype.kind == "f" and np.isinf(values).any():
+        raise ValueError(
+            "Input y contains infinity or a value too large for dtype('float64') in task "
+            f"{name!r}; use NaN for a label that was not observed."
+        )
+    return values
+
+
+def check_weight(sample_weight: Any, X: Any, names: Sequence[str]) -> NDArray | None:
+    """Return weights as (n, K), or None.
+
+    Raises
+    ------
+    ValueError
+        If the shape is neither (n,) nor (n, K), or a weight is negative, NaN or infinite.
+    """
+    if sample_weight is None:
+        return None
+    n, n_tasks = X.shape[0], len(names)
+    if np.ndim(sample_weight) != 2:
+        row = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        return np.tile(row[:, None], (1, n_tasks))
+    weight = np.asarray(sample_weight, dtype=np.float64)
+    if weight.shape != (n, n_tasks):
+        raise ValueError(
+            f"`sample_weight` has shape {weight.shape}; pass ({n},), one weight per row, or "
+            f"({n}, {n_tasks}), one per row and task."
+        )
+    bad = ~(weight >= 0) | np.isinf(weight)
+    if bad.any():
+        row, k = np.argwhere(bad)[0]
+        raise ValueError(
+            f"`sample_weight` of task {names[k]!r} is {weight[row, k]} in row {row}; weights must "
+            "be finite and at least 0 (0 leaves the label out)."
+        )
+    return weight
+
+
+def resolve_classes(classes: Any, names: list[str], single: bool) -> list[Any] | None:
+    """Return the labels known beforehand of each task, None for a task without any.
+
+    Raises
+    ------
+    ValueError
+        If `classes` has another length than there are tasks, or names no task.
+    """
+    if classes is None:
+        return None
+    if single and not isinstance(classes, Mapping):
+        return [np.asarray(classes)]
+    given = per_task(classes, names, "classes", None)
+    return [None if known is None else np.asarray(known) for known in given]
+
+
+def check_same_tasks(tasks: Sequence[Task], labels: Labels) -> None:
+    """Check that y has the tasks of the fit before."""
+    before = [task.name for task in tasks]
+    now = [column.name for column in labels.columns]
+    if now != before:
+        raise ValueError(
+            f"y has the tasks {now} and the estimator was fitted with {before}; pass the same "
+            "columns in the same order, or begin anew with warm_start=False."
+        )

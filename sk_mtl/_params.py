@@ -1,0 +1,227 @@
+"""Parameters: how they are declared, what they may be, and their documentation, written once."""
+
+from collections.abc import Mapping
+from dataclasses import field, fields
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from sklearn.utils._param_validation import (
+    Interval,
+    InvalidParameterError,
+    validate_parameter_constraints,
+)
+
+
+def parameter(default: Any, *constraints: Any) -> Any:
+    """Declare an estimator's parameter: its default, and scikit-learn constraints on it."""
+    return field(default=default, metadata={"constraints": list(constraints)})
+
+
+def check_parameters(estimator: Any) -> None:
+    """Check every parameter of an estimator against its constraints.
+
+    Raises
+    ------
+    InvalidParameterError
+        A ValueError that names the parameter, what it must be and what it was.
+    """
+    owner, given = type(estimator).__name__, estimator.get_params(deep=False)
+    constraints = {f.name: f.metadata["constraints"] for f in fields(estimator)}
+    for name, (rule, *_) in constraints.items():
+        if isinstance(rule, UnitsRule):
+            if not rule.allows(given[name]):
+                raise InvalidParameterError(
+                    f"The {name!r} parameter of {owner} must be {rule}. "
+                    f"Got {given[name]!r} instead."
+                )
+            del given[name]
+    validate_parameter_constraints(constraints, given, caller_name=owner)
+
+
+class UnitsRule:
+    """A tuple or list of positive integers; scikit-learn has no constraint for it."""
+
+    def __init__(self, *, may_be_empty: bool) -> None:
+        self.may_be_empty = may_be_empty
+
+    def allows(self, value: Any) -> bool:
+        """Whether `value` keeps to the rule."""
+        return is_units(value) and (self.may_be_empty or len(value) > 0)
+
+    def __str__(self) -> str:
+        return f"a {'' if self.may_be_empty else 'non-empty '}tuple or list of positive integers"
+
+
+def is_units(value: Any) -> bool:
+    """Whether a value is a tuple, list or array of positive integers, the widths of layers."""
+    if not isinstance(value, tuple | list | np.ndarray):
+        return False
+    return all(isinstance(v, Integral) and not isinstance(v, bool) and v > 0 for v in value)
+
+
+UNITS = UnitsRule(may_be_empty=True)
+NON_EMPTY_UNITS = UnitsRule(may_be_empty=False)
+AT_LEAST_ZERO = Interval(Integral, 0, None, closed="left")
+AT_LEAST_ONE = Interval(Integral, 1, None, closed="left")
+POSITIVE = Interval(Real, 0, None, closed="neither")
+NON_NEGATIVE = Interval(Real, 0, None, closed="left")
+
+COMMON_PARAMETERS = """\
+tower_units : tuple of int, list of tuples or dict, default=(32,)
+    Widths of the towers' hidden layers: one tuple for all tasks, or one per task as a list of
+    tuples or a dict by task name (tasks not named get the default). Empty: a linear tower.
+task_types : str, list of str or dict, default="auto"
+    What each task is: "classification", "binary", "multiclass", "regression" or "auto"; one
+    for all tasks, one per task, or by task name ("auto" for those not named). "auto" takes
+    strings, categories, booleans and whole numbers for classes, and numbers with fractional
+    parts for regression. More than 100 distinct whole numbers are an error under "auto".
+categorical_features : "from_dtype", None or array-like, default="from_dtype"
+    Which columns are categorical: those of a dataframe with dtype category, string, object or
+    bool ("from_dtype"); none; or a bool mask, indices or names. Unseen and missing categories
+    have embeddings of their own. An array has no categorical columns under "from_dtype",
+    unless it has dtype object: then its columns' contents decide.
+numeric_features : {"standardize", "passthrough"}, default="standardize"
+    How the other columns enter the network: standardized by mean and variance at `fit`, or as
+    they are. Missing numbers take the mean, and a column that has some at `fit` gets an
+    indicator beside it.
+embedding_dim : int, "auto", list or dict, default="auto"
+    Width of the categories' embeddings: for all columns, or per column as a list or a dict by
+    name ("auto" for those not named). "auto" grows with the number of categories, from 4 to 64
+    in powers of two.
+activation : str, default="relu"
+    Activation of hidden layers: "relu", "gelu", "silu", "tanh", "elu", "selu", "leaky_relu"
+    or "sigmoid".
+dropout : float, default=0.0
+    Probability of dropping a hidden unit of experts, bottoms and towers in training.
+batch_norm : bool, default=False
+    Whether hidden layers of experts, bottoms and towers are batch-normalized. Gates never are.
+loss_weights : list of float or dict, default=None
+    Fixed factors of the tasks' losses, per task or by task name (1 for those not named). The
+    loss is the sum over tasks. Regression losses are in units of the target's variance.
+balancer : str or LossBalancer, default="equal"
+    How the task losses become one gradient; "equal" is their (weighted) sum.
+optimizer : str or subclass of torch.optim.Optimizer, default="adam"
+    "adam", "adamw", "sgd" or "adagrad". These touch only the rows used of embedding tables
+    with more than 50,000 rows.
+lr : float, default=1e-3
+    Learning rate.
+weight_decay : float, default=0.0
+    L2 penalty (decoupled with "adamw") on weight matrices; not on biases and embeddings.
+batch_size : int or None, default=256
+    Rows per step; None: all rows in one batch.
+max_epochs : int, default=20
+    Passes over the data at most.
+early_stopping : bool, default=False
+    Whether to hold out rows, stop when their loss no longer falls, and restore the weights of
+    the best epoch. The loss watched is the sum of the tasks' validation losses times
+    `loss_weights`, whatever the balancer does.
+validation_fraction : float, default=None
+    Share of rows held out at random. None: 0.1 with early stopping, else nothing. Given, the
+    validation losses are recorded in `history_` even without early stopping.
+n_iter_no_change : int, default=10
+    Epochs without an improvement of at least `tol` before early stopping ends training.
+tol : float, default=1e-4
+    Smallest fall of the validation loss that counts as an improvement.
+callbacks : list, default=None
+    skorch callbacks, or (name, callback) pairs. They are copied at `fit`.
+warm_start : bool, default=False
+    Whether `fit` goes on from the weights of the last one; X and y must have the same columns
+    and classes.
+device : str, default="auto"
+    Where to train and predict: a torch device such as "cpu" or "cuda:0"; "auto" takes a GPU if
+    there is one.
+dtype : {"float32", "float64"}, default="float32"
+    Precision of the network.
+random_state : int, RandomState instance or None, default=None
+    Seed of initial weights, held-out rows, order of rows and dropout. The same integer gives
+    the same bits on the same machine and number of threads.
+verbose : int, default=0
+    Above 0, a line of losses per epoch."""
+
+COMMON_ATTRIBUTES = """\
+tasks_ : tuple of Task
+    The tasks, fitted.
+task_names_ : list of str
+    Their names: the columns of a DataFrame y, else "y", or "task_0", "task_1", ...
+classes_ : ndarray
+    With a 1-D y the sorted classes. With a 2-D y an object array that holds each task's
+    classes. Absent if a task is a regression.
+task_slices_ : dict of str to slice
+    The columns of `predict_proba` that belong to each task; an empty slice for a regression.
+n_features_in_ : int
+    Number of columns of X.
+feature_names_in_ : ndarray of str
+    Names of the columns, if X had names that are all strings.
+n_iter_ : int
+    Number of epochs run.
+history_ : DataFrame
+    A row per epoch: ``train_loss``, ``valid_loss`` (sums over tasks, times `loss_weights`),
+    ``train_loss_<task>``, ``valid_loss_<task>``, and ``dur``, in seconds.
+net_ : skorch.NeuralNet
+    The net that trained the network.
+module_ : torch.nn.Module
+    The network: numbers and category codes to logits."""
+
+
+def document(doc: str) -> str:
+    """Fill the common parts into a class's docstring."""
+    common = {"parameters": COMMON_PARAMETERS, "attributes": COMMON_ATTRIBUTES}
+    for name, text in common.items():
+        doc = doc.replace(f"{{common_{name}}}", text.replace("\n", "\n    "))
+    return doc
+
+
+def per_task(value: Any, names: list[str], parameter_name: str, default: Any) -> list[Any]:
+    """Spread a parameter given as a list or a dict by name over the tasks.
+
+    Raises
+    ------
+    ValueError
+        If a list has another length than there are tasks, or a dict names no task.
+    """
+    if isinstance(value, Mapping):
+        unknown = [name for name in value if name not in names]
+        if unknown:
+            raise ValueError(
+                f"`{parameter_name}` names the task {unknown[0]!r}, which y does not have; its "
+                f"tasks are {names}."
+            )
+        return [value.get(name, default) for name in names]
+    values = list(value)
+    if len(values) != len(names):
+        raise ValueError(
+            f"`{parameter_name}` has {len(values)} entries and y has {len(names)} tasks: {names}. "
+            "Pass one per task, or a dict by name."
+        )
+    return values
+
+
+def resolve_loss_weights(value: Any, names: list[str]) -> list[float] | None:
+    """Return one finite, non-negative weight per task, or None for all one."""
+    if value is None:
+        return None
+    weights = per_task(value, names, "loss_weights", 1.0)
+    for name, weight in zip(names, weights, strict=True):
+        if not isinstance(weight, Real) or not np.isfinite(weight) or weight < 0:
+            raise ValueError(
+                f"`loss_weights` of task {name!r} must be a finite number of at least 0, got "
+                f"{weight!r}."
+            )
+    if not any(weights):
+        raise ValueError("`loss_weights` are all zero; at least one task must count.")
+    return [float(weight) for weight in weights]
+
+
+def resolve_tower_units(value: Any, names: list[str], default: tuple) -> list[tuple[int, ...]]:
+    """Return the widths of each task's tower."""
+    units = [value] * len(names) if is_units(value) else None
+    if units is None and isinstance(value, Mapping | list | tuple):
+        units = per_task(value, names, "tower_units", default)
+    for name, widths in zip(names, units or [value] * len(names), strict=True):
+        if not is_units(widths):
+            raise ValueError(
+                f"`tower_units` of task {name!r} must be {UNITS}, got {widths!r}; pass one tuple "
+                "for all tasks, a list of tuples, or a dict by task name."
+            )
+    return [tuple(int(width) for width in widths) for widths in units or []]

@@ -1,0 +1,225 @@
+"""What a fitted estimator gives back, in the shapes that scikit-learn expects."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import ClassifierTags, RegressorTags, Tags
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from sk_mtl._inputs import check_labels, check_rows
+from sk_mtl._training import Rows, predict_logits
+from sk_mtl.tasks import CLASSIFICATION_NAMES, RegressionTask, Task, logit_slices
+
+if TYPE_CHECKING:
+    import torch
+
+
+def as_object_array(arrays: list[NDArray]) -> NDArray:
+    """Return arrays of any lengths as the entries of one object array."""
+    out = np.empty(len(arrays), dtype=object)
+    for index, array in enumerate(arrays):
+        out[index] = array
+    return out
+
+
+def side_by_side(columns: list[NDArray]) -> NDArray:
+    """Stack label columns: one plain dtype where they share a kind, else object."""
+    kinds = {"number" if c.dtype.kind in "fiu" else c.dtype.kind for c in columns}
+    if len(kinds) > 1 or kinds == {"O"}:
+        columns = [column.astype(object) for column in columns]
+    return np.column_stack(columns)
+
+
+def _has_classes(estimator: "PredictionMixin") -> bool:
+    """Whether some task has classes, as far as is known."""
+    if hasattr(estimator, "tasks_"):
+        return any(task.classes_ is not None for task in estimator.tasks_)
+    return estimator._known_kinds() != {"regressor"}
+
+
+class PredictionMixin(BaseEstimator):
+    """Predictions, scores and tags of a multi-task estimator."""
+
+    tasks_: tuple[Task, ...]
+    task_types: Any
+    _classes_only: ClassVar[bool] = False
+    """Whether the architecture takes classification tasks only, whatever `task_types` says."""
+
+    def _known_kinds(self) -> set[str]:
+        """Return "classifier", "regressor" or both, or nothing where `y` is to decide."""
+        if hasattr(self, "tasks_"):
+            return {"regressor" if t.classes_ is None else "classifier" for t in self.tasks_}
+        if self._classes_only:
+            return {"classifier"}
+        types = self.task_types
+        if isinstance(types, str):
+            kinds = {types}
+        else:
+            # A dict leaves the tasks that it does not name to "auto".
+            kinds = {"auto"} if isinstance(types, Mapping) else set(map(str, types))
+        names = dict.fromkeys(CLASSIFICATION_NAMES, "classifier")
+        names[RegressionTask.kind] = "regressor"
+        return {names[kind] for kind in kinds} if kinds <= set(names) else set()
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.target_tags.multi_output = True
+        tags.input_tags.sparse = True
+        tags.input_tags.allow_nan = True
+        tags.input_tags.categorical = True
+        kinds = self._known_kinds()
+        if kinds == {"classifier"}:
+            tags.estimator_type = "classifier"
+            tags.classifier_tags = ClassifierTags(multi_label=True)
+        elif kinds == {"regressor"}:
+            tags.estimator_type = "regressor"
+            tags.regressor_tags = RegressorTags()
+        return tags
+
+    def _logits(self, X: Any, method: str = "forward") -> "torch.Tensor":
+        """Return the logits of X, (n, L)."""
+        check_is_fitted(self)
+        X = check_rows(self, X, reset=False)
+        numeric, categorical = self._fitted_.encoder.transform(X)
+        rows = Rows(numeric, categorical, device=self.net_.device)
+        return predict_logits(self.module_, rows, method)
+
+    def _blocks(self, X: Any) -> list[NDArray]:
+        """Return each task's block: probabilities, or one column of values."""
+        logits = self._logits(X)
+        parts = zip(self.tasks_, logit_slices(self.tasks_), strict=True)
+        return [task.link(logits[:, where]).numpy() for task, where in parts]
+
+    def predict(self, X: ArrayLike) -> NDArray:
+        """Predict every task's label or value.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_tasks)
+            Labels as they stood in y, and values on their own scale; one-dimensional if y was.
+            Tasks of different kinds (strings and numbers) share an array of dtype object.
+        """
+        blocks = self._blocks(X)
+        columns = [task.decode(block) for task, block in zip(self.tasks_, blocks, strict=True)]
+        return columns[0] if self._fitted_.single else side_by_side(columns)
+
+    @available_if(_has_classes)
+    def predict_proba(self, X: ArrayLike) -> NDArray:
+        """Predict the probability of every class of every classification task.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_columns), float64
+            The tasks' blocks side by side in task order, see `task_slices_` and
+            `get_proba_names_out`. A block has a column per class in sorted order and sums to
+            one; a regression has no block.
+        """
+        blocks = zip(self.tasks_, self._blocks(X), strict=True)
+        return np.hstack([block for task, block in blocks if task.classes_ is not None])
+
+    @available_if(_has_classes)
+    def predict_log_proba(self, X: ArrayLike) -> NDArray:
+        """Predict the logarithm of `predict_proba`, in its shape."""
+        return np.log(self.predict_proba(X))
+
+    @available_if(_has_classes)
+    def predict_task_proba(self, X: ArrayLike) -> dict[str, NDArray]:
+        """Predict the probabilities of each classification task by name.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (n_samples, n_classes)
+        """
+        blocks = zip(self.tasks_, self._blocks(X), strict=True)
+        return {task.name: block for task, block in blocks if task.classes_ is not None}
+
+    @available_if(_has_classes)
+    def decision_function(self, X: ArrayLike) -> NDArray:
+        """Return the logits as scikit-learn shapes them.
+
+        Parameters
+        ----------
+        X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_columns) or (n_samples,)
+            For each classification task one column if it has two classes (above zero: the second
+            one), else one per class. One-dimensional for a single task of two classes.
+        """
+        logits = self._logits(X).numpy()
+        parts = zip(self.tasks_, logit_slices(self.tasks_), strict=True)
+        out = np.hstack(
+            [task.decision(logits[:, where]) for task, where in parts if task.classes_ is not None]
+        )
+        return out[:, 0] if self._fitted_.single and out.shape[1] == 1 else out
+
+    @available_if(_has_classes)
+    def get_proba_names_out(self) -> NDArray:
+        """Return the names of `predict_proba`'s columns, such as ``income=>50K``.
+
+        Returns
+        -------
+        ndarray of str, dtype object
+        """
+        check_is_fitted(self)
+        names = [
+            f"{task.name}={label}"
+            for task in self.tasks_
+            if task.classes_ is not None
+            for label in task.classes_.tolist()
+        ]
+        return np.array(names, dtype=object)
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the mean over tasks of accuracy (classes) or R² (regression).
+
+        Parameters
+        ----------
+        X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
+            The rows.
+        y : array-like of shape (n_samples,) or (n_samples, n_tasks)
+            Their labels; those not observed are left out, task by task.
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
+            Weights of rows, or of single labels.
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        X = check_rows(self, X, reset=False)
+        X, labels = check_labels(y, sample_weight, X, self)
+        blocks = self._blocks(X)
+        scores = []
+        for k, (task, block, column) in enumerate(
+            zip(self.tasks_, blocks, labels.columns, strict=True)
+        ):
+            seen = column.observed
+            weights = None if labels.weight is None else labels.weight[seen, k]
+            if seen.any():
+                scores.append(task.score(column.values, task.decode(block[seen]), weights))
+        if not scores:
+            raise ValueError("y has no observed label to score.")
+        return float(np.mean(scores))

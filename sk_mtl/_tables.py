@@ -1,0 +1,137 @@
+"""Reading tables: what pandas, polars, numpy and scipy hand over, as columns."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+
+def is_frame(X: Any) -> bool:
+    """Whether `X` is a dataframe of pandas, polars or the like."""
+    return hasattr(X, "columns") and hasattr(X, "dtypes")
+
+
+def to_pandas(X: Any) -> pd.DataFrame:
+    """Return a dataframe as pandas; columns of another library go through numpy."""
+    if isinstance(X, pd.DataFrame):
+        return X
+    return pd.DataFrame({name: X[name].to_numpy() for name in X.columns})
+
+
+def is_series(y: Any) -> bool:
+    """Whether `y` is one named column."""
+    return hasattr(y, "name") and hasattr(y, "to_numpy")
+
+
+class Targets(NamedTuple):
+    """Target columns as read: names, labels with gaps, masks of what was observed."""
+
+    names: list[str]
+    values: list[NDArray]
+    observed: NDArray
+    single: bool
+
+
+def read_targets(y: Any, X: Any, owner: str) -> Targets:
+    """Read `y` in any form scikit-learn users hold it in.
+
+    Parameters
+    ----------
+    y : array-like, Series or dataframe
+        Shape (n,) or (n, K). NaN, None and pd.NA are labels that were not observed.
+    X : array-like
+        The rows, for the check of lengths.
+    owner : str
+        Name of the estimator, for messages.
+
+    Returns
+    -------
+    Targets
+        ``values[k]`` has n entries of a plain dtype; those not observed are arbitrary.
+
+    Raises
+    ------
+    ValueError
+        If y is None, has another length than X, more than two dimensions, no column, a missing
+        label in one dimension, or labels of mixed or unusable types.
+    """
+    if y is None:
+        raise ValueError(
+            f"This {owner} estimator requires y to be passed, but the target y is None."
+        )
+    if sparse.issparse(y):
+        raise ValueError("y is a sparse matrix; pass a dense array, `y.toarray()`.")
+    if is_frame(y):
+        frame = to_pandas(y)
+        names = [str(name) for name in frame.columns]
+    elif is_series(y):
+        series = y if isinstance(y, pd.Series) else pd.Series(y.to_numpy(), name=y.name)
+        frame = series.reset_index(drop=True).to_frame()
+        names = ["y" if series.name in (None, "") else str(series.name)]
+    else:
+        array = y if isinstance(y, np.ndarray) else _from_sequence(y)
+        if array.ndim not in (1, 2):
+            raise ValueError(f"y must have one or two dimensions; its shape is {array.shape}.")
+        frame = pd.DataFrame(array if array.ndim == 2 else array[:, None], copy=False)
+        names = ["y"] if array.ndim == 1 else [f"task_{k}" for k in range(array.shape[1])]
+    check_consistent_length(X, frame)
+    if not names:
+        raise ValueError("y has no column; pass at least one target.")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"y has more than one column named {repeated[0]!r}; rename them.")
+    single = np.ndim(y) == 1
+    if not single and len(names) == 1:
+        # scikit-learn's rule for a column vector: warn, and treat it as one-dimensional.
+        column_or_1d(np.empty((len(frame), 1)), warn=True)
+        single = True
+    columns = [_plain(frame.iloc[:, k], name) for k, name in enumerate(names)]
+    observed = np.column_stack([mask for _, mask in columns])
+    if single and not observed.all():
+        raise ValueError(
+            "Input y contains NaN. With a single target every row needs its label; drop the rows "
+            "without one."
+        )
+    return Targets(names, [values for values, _ in columns], observed, single)
+
+
+def _from_sequence(y: Any) -> NDArray:
+    """Return nested sequences as an array, without making numbers of strings."""
+    array = np.asarray(y)
+    if array.dtype.kind in "US" and array.ndim == 2:
+        array = np.asarray(y, dtype=object)
+    return array
+
+
+PLAIN = {"integer": np.int64, "floating": np.float64, "mixed-integer-float": np.float64}
+"""Plain dtypes of the object columns that pandas finds to hold numbers."""
+
+
+def _plain(series: pd.Series, name: str) -> tuple[NDArray, NDArray]:
+    """Return one column's labels in a plain dtype, and the mask of those observed."""
+    observed = series.notna().to_numpy()
+    if series.dtype.kind in "fiub" and isinstance(series.dtype, np.dtype):
+        return series.to_numpy(), observed
+    labels = np.asarray(series[observed])
+    if labels.dtype.kind == "O":
+        found = pd.api.types.infer_dtype(labels, skipna=True)
+        if found == "boolean":
+            labels = labels.astype(bool)
+        elif found in PLAIN:
+            labels = labels.astype(PLAIN[found])
+        elif found not in ("string", "empty"):
+            raise ValueError(
+                f"Unknown label type: task {name!r} holds labels of mixed or unusable types "
+                f"({found}); pass all strings or all numbers."
+            )
+    elif labels.dtype.kind not in "fiubUS":
+        raise ValueError(
+            f"Unknown label type: task {name!r} has dtype {series.dtype}; pass numbers, strings, "
+            "booleans or categories."
+        )
+    values = np.empty(len(series), dtype=labels.dtype)
+    values[observed] = labels
+    return values, observed

@@ -1,0 +1,330 @@
+"""The skorch net: hooks that make its loop a multi-task one."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EpochTimer, PrintLog
+from skorch.helper import predefined_split
+from torch import Tensor, nn
+
+from sk_mtl._training.data import Batches, Rows
+from sk_mtl._training.loss import MultiTaskLoss
+from sk_mtl._training.optim import LazyAdam
+from sk_mtl.tasks import Task, logit_slices
+
+OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
+    "adam": (LazyAdam, {}),
+    "adamw": (LazyAdam, {"decoupled_weight_decay": True}),
+    "sgd": (torch.optim.SGD, {}),
+    "adagrad": (torch.optim.Adagrad, {}),
+}
+"""The optimizers that estimators accept by name; all of them take sparse gradients."""
+
+PREDICT_ROWS = 8192
+"""Rows per batch of a prediction."""
+
+
+class NonFiniteLossError(ValueError):
+    """A task's loss became NaN or infinite."""
+
+
+class MultiTaskNet(NeuralNet):
+    """skorch's net with per-task losses, a balancer, and batches cut in slices.
+
+    Per epoch `history` holds, beside skorch's own entries, ``train_loss_<task>`` and
+    ``valid_loss_<task>``, the mean losses without `loss_weights`. ``train_loss`` and
+    ``valid_loss`` are their sums with the fixed `loss_weights`, whatever the balancer does.
+
+    Scorers given to skorch's callbacks get this net: `predict_proba` returns the tasks' blocks,
+    `decision_function` the logits; `y` are the encoded labels, NaN where not observed.
+    """
+
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        # The losses are recorded below, over observed labels; skorch would average batches.
+        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
+
+    def infer(self, x: dict[str, Tensor], **fit_params: Any) -> Tensor:
+        """Return the logits of a batch."""
+        device = self.device
+        return self.module_(x["numeric"].to(device), x["categorical"].to(device))
+
+    def get_loss(  # type: ignore[override]
+        self, y_pred: Tensor, y_true: Tensor, X: dict[str, Tensor], training: bool = False
+    ) -> Tensor:
+        """Return the losses of all tasks, (K,)."""
+        weight = X.get("weight")
+        weight = None if weight is None else weight.to(self.device)
+        return self.criterion_(y_pred, y_true.to(self.device), weight)
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Compute the gradients of one batch."""
+        inputs, target = batch
+        logits = self.infer(inputs)
+        losses = self.get_loss(logits, target, X=inputs, training=True)
+        weighed = self.criterion_.weigh(losses)
+        loss = self.criterion_.balancer.backward(weighed, self.module_.shared_parameters())
+        return {"loss": loss, "losses": losses.detach(), "y_pred": logits}
+
+    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Compute the losses of one batch, without gradients."""
+        inputs, target = batch
+        with torch.no_grad():
+            logits = self.infer(inputs)
+            losses = self.get_loss(logits, target, X=inputs)
+        return {"loss": self.criterion_.weigh(losses).sum(), "losses": losses, "y_pred": logits}
+
+    def run_single_epoch(
+        self,
+        iterator: Batches | None,
+        training: bool,
+        prefix: str,
+        step_fn: Callable[..., dict[str, Any]],
+        **fit_params: Any,
+    ) -> None:
+        """Run one epoch of training or validation and record its losses."""
+        if iterator is None:
+            return
+        self._set_training(training)
+        history, tasks = self.history, self.criterion_.tasks
+        sums: Tensor | float = 0.0
+        counts: Tensor | float = 0.0
+        n_batches = 0
+        for batch in iterator:
+            inputs, target = batch
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            loss, losses = step["loss"].item(), step.pop("losses")
+            if not np.isfinite(loss):
+                raise self._non_finite(losses, loss, prefix)
+            history.record_batch(f"{prefix}_loss", loss)
+            history.record_batch(f"{prefix}_batch_size", len(target))
+            weight = inputs.get("weight")
+            count = len(target) if weight is None else weight.sum(0).to(losses.device)
+            sums, counts = sums + losses * count, counts + count
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+            n_batches += 1
+        history.record(f"{prefix}_batch_count", n_batches)
+
+        counts = torch.as_tensor(counts, dtype=torch.float64).cpu().expand(len(tasks))
+        means = torch.as_tensor(sums).cpu() / counts
+        # A task without a label in the held-out rows has no validation loss and does not count.
+        total = self.criterion_.weigh(means.to(self.device)).nansum().item()
+        best = min((row.get(f"{prefix}_loss", np.inf) for row in history[:-1]), default=np.inf)
+        history.record(f"{prefix}_loss", total)
+        history.record(f"{prefix}_loss_best", total < best)
+        for task, mean in zip(tasks, means.tolist(), strict=True):
+            history.record(f"{prefix}_loss_{task.name}", mean)
+
+    def _non_finite(self, losses: Tensor, loss: float, prefix: str) -> NonFiniteLossError:
+        names = [
+            task.name
+            for task, finite in zip(self.criterion_.tasks, losses.isfinite().tolist(), strict=True)
+            if not finite
+        ]
+        which = ", ".join(map(repr, names)) or "all tasks together"
+        return NonFiniteLossError(
+            f"The {prefix} loss of task {which} became {loss} in epoch {len(self.history)}. The "
+            f"usual causes are a learning rate that is too high (lr={self.lr}), values of a very "
+            "large scale with numeric_features='passthrough', or extreme sample weights."
+        )
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """Return the numbers of each epoch, without skorch's own bookkeeping."""
+        hidden = ("_best", "_batch_count")
+        return [
+            {
+                name: value
+                for name, value in row.items()
+                if not name.endswith(hidden) and not isinstance(value, list | bool | str)
+            }
+            for row in self.history
+        ]
+
+    def decision_function(self, X: Any) -> NDArray:
+        """Return the logits of a data set, (n, L)."""
+        return self.forward(X).numpy(force=True)
+
+
+class Blocks:
+    """The inverse links of all tasks at once: logits (B, L) -> blocks side by side."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.tasks = tasks
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        parts = zip(self.tasks, logit_slices(self.tasks), strict=True)
+        return torch.cat([task.link(logits[:, where]) for task, where in parts], dim=1)
+
+
+class RestoreBest(Callback):
+    """Stop when the validation loss no longer falls, and restore the best epoch's weights.
+
+    skorch's EarlyStopping takes an epoch for the best only if it improves by more than the
+    threshold; here the threshold decides when to stop and the lowest loss which weights stay.
+
+    Parameters
+    ----------
+    patience : int
+        Epochs without an improvement of at least `tol` before training stops.
+    tol : float
+        Smallest fall of the loss that counts.
+    """
+
+    def __init__(self, patience: int, tol: float) -> None:
+        self.patience, self.tol = patience, tol
+
+    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Forget earlier runs."""
+        self.best_, self.reference_, self.misses_, self.weights_ = np.inf, np.inf, 0, None
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Keep the weights of the best epoch; stop when patience is at its end."""
+        loss = net.history[-1, "valid_loss"]
+        if loss < self.best_:
+            self.best_, self.weights_ = loss, deepcopy(net.module_.state_dict())
+        if loss < self.reference_ - self.tol:
+            self.reference_, self.misses_ = loss, 0
+            return
+        self.misses_ += 1
+        if self.misses_ >= self.patience:
+            raise KeyboardInterrupt  # skorch's way to end training from a callback
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Restore the best weights, whether patience or the number of epochs ended training."""
+        if self.weights_ is not None:
+            net.module_.load_state_dict(self.weights_)
+        self.weights_ = None
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the torch device of a name, "auto" being the GPU if there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"`device` is {device!r}, which this machine does not offer ({error}); pass 'auto' or "
+            "'cpu'."
+        ) from error
+
+
+def available_device(device: str) -> torch.device:
+    """Return `resolve_device`'s device, or with a warning the CPU where that is not to be had."""
+    try:
+        return resolve_device(device)
+    except ValueError as error:
+        warnings.warn(f"{error} Using the CPU.", UserWarning, stacklevel=2)
+        return torch.device("cpu")
+
+
+def carry_optimizer_state(old: MultiTaskNet, new: MultiTaskNet) -> None:
+    """Let a net's optimizer go on with copies of another's moments.
+
+    The two hold the same parameters in the same order. With another kind of optimizer there is
+    nothing to carry.
+    """
+    before, after = old.optimizer_, new.optimizer_
+    if type(before) is not type(after):
+        return
+    groups = zip(before.param_groups, after.param_groups, strict=False)
+    for group, twin in groups:
+        for p, q in zip(group["params"], twin["params"], strict=False):
+            if p in before.state and p.shape == q.shape:
+                after.state[q] = deepcopy(before.state[p])
+
+
+def make_net(
+    module: nn.Module,
+    criterion: MultiTaskLoss,
+    *,
+    optimizer: str | type[torch.optim.Optimizer],
+    lr: float,
+    weight_decay: float,
+    batch_size: int | None,
+    max_epochs: int,
+    callbacks: Sequence[Any],
+    device: torch.device,
+    dtype: torch.dtype,
+    generator: torch.Generator,
+    verbose: int,
+) -> MultiTaskNet:
+    """Put module, criterion and training parameters into a net that is ready to train.
+
+    `weight_decay` applies to weight matrices: not to biases, nor to embedding tables, where it
+    would touch every row at every step.
+    """
+    if isinstance(optimizer, str):
+        kind, options = OPTIMIZERS[optimizer]
+    else:
+        kind, options = optimizer, {}
+        module.embedding.sparse = (False,) * len(module.embedding.sparse)
+    undecayed = [(pattern, {"weight_decay": 0.0}) for pattern in ("embedding.*", "*bias")]
+    net = MultiTaskNet(
+        module=module.to(dtype),
+        criterion=criterion.to(dtype),
+        optimizer=kind,
+        optimizer__weight_decay=weight_decay,
+        optimizer__param_groups=undecayed if weight_decay else [],
+        lr=lr,
+        max_epochs=max_epochs,
+        batch_size=-1 if batch_size is None else batch_size,
+        iterator_train=Batches,
+        iterator_train__shuffle=True,
+        iterator_train__generator=generator,
+        iterator_valid=Batches,
+        train_split=None,
+        callbacks=list(callbacks),
+        predict_nonlinearity=Blocks(criterion.tasks),
+        device=device,
+        verbose=verbose,
+        **{f"optimizer__{name}": value for name, value in options.items()},
+    )
+    return net.initialize()
+
+
+def fit_epochs(net: MultiTaskNet, rows: Rows, valid: Rows | None, epochs: int) -> MultiTaskNet:
+    """Train for some epochs, every random number drawn from generators of the net's own.
+
+    Parameters
+    ----------
+    net : MultiTaskNet
+        An initialized net; training goes on from where it stands.
+    rows, valid : Rows
+        Rows to train on, and rows held out or None.
+    epochs : int
+        Number of epochs at most.
+    """
+    net.train_split = None if valid is None else predefined_split(valid)
+    seed = torch.randint(2**62, (), generator=net.iterator_train__generator).item()
+    net.module_.set_generator(torch.Generator(net.device).manual_seed(seed))
+    try:
+        net.partial_fit(rows, epochs=epochs)
+    finally:
+        net.module_.set_generator(None)
+        net.train_split = None
+    embedding = net.module_.embedding
+    if embedding.n_categorical:
+        embedding.fill_unseen(rows.categorical)
+    net.module_.eval()
+    return net
+
+
+def predict_logits(module: nn.Module, rows: Rows, method: str = "forward") -> Tensor:
+    """Return the float64 logits of all rows, (n, L), on the CPU, with the module in eval mode."""
+    module.eval()
+    function = getattr(module, method)
+    with torch.inference_mode():
+        parts = [
+            function(inputs["numeric"], inputs["categorical"])
+            for inputs, _ in Batches(rows, PREDICT_ROWS)
+        ]
+        return torch.cat(parts).cpu().to(torch.float64)

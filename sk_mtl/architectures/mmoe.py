@@ -1,0 +1,135 @@
+"""MMoE: experts shared by all tasks, mixed by a gate of each task."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sk_mtl.base import (
+    AT_LEAST_ONE,
+    NON_EMPTY_UNITS,
+    UNITS,
+    MultiTaskEstimator,
+    Units,
+    parameter,
+)
+from sk_mtl.nn import Gates, StackedMLP, mix
+
+
+class MMoEBottom(nn.Module):
+    """Experts that read the input, and a softmax gate per task over all of them.
+
+    Parameters
+    ----------
+    in_features : int
+        Width D of the input.
+    n_tasks : int
+        Number of tasks K.
+    n_experts : int
+        Number of experts.
+    expert_units : sequence of int
+        Widths of each expert's layers.
+    gate_units : sequence of int, default=()
+        Widths of the gates' hidden layers; none in the paper.
+    activation, dropout, batch_norm, generator
+        As in `sk_mtl.nn.StackedMLP`.
+
+    Notes
+    -----
+    Shape: (B, D) -> (B, K, H)
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        n_tasks: int,
+        *,
+        n_experts: int,
+        expert_units: Sequence[int],
+        gate_units: Sequence[int] = (),
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.experts = StackedMLP(
+            n_experts,
+            in_features,
+            expert_units,
+            activation=activation,
+            dropout=dropout,
+            batch_norm=batch_norm,
+            generator=generator,
+        )
+        self.gates = Gates(
+            n_tasks, in_features, n_experts, gate_units, activation=activation, generator=generator
+        )
+        self.out_features = self.experts.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return each task's mixture of the experts."""
+        return mix(self.gates(x), self.experts(x))
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class MMoE(MultiTaskEstimator):
+    r"""Multi-gate mixture-of-experts (MMoE): shared experts, one gate per task.
+
+    Each task weighs the experts by a softmax gate of its own that reads the input, so that tasks
+    share as much as suits them. `sk_mtl.inspection.gate_weights` shows how they do.
+
+    Parameters
+    ----------
+    n_experts : int, default=8
+        Number of experts, all shared.
+    expert_units : tuple of int, default=(64,)
+        Widths of each expert's layers.
+    gate_units : tuple of int, default=()
+        Widths of hidden layers in the gates. The paper's gates are linear, without a bias.
+    {common_parameters}
+
+    Attributes
+    ----------
+    {common_attributes}
+
+    See Also
+    --------
+    SharedBottom : One network instead of gated experts.
+    CGC : Experts of each task beside the shared ones.
+
+    Notes
+    -----
+    .. math::
+        g^k(x) = \mathrm{softmax}(W_k x), \qquad y_k = t_k\Big(\sum_i g^k(x)_i f_i(x)\Big)
+
+    References
+    ----------
+    J. Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate
+    Mixture-of-Experts", KDD 2018, section 4.2.
+
+    Examples
+    --------
+    >>> from sk_mtl import MMoE
+    >>> from sk_mtl.datasets import make_census_like
+    >>> X, Y = make_census_like(500, random_state=0)
+    >>> model = MMoE(n_experts=4, expert_units=(16,), max_epochs=2, random_state=0).fit(X, Y)
+    >>> model.predict(X).shape
+    (500, 3)
+    """
+
+    n_experts: int = parameter(8, AT_LEAST_ONE)
+    expert_units: Units = parameter((64,), NON_EMPTY_UNITS)
+    gate_units: Units = parameter((), UNITS)
+
+    def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> nn.Module:
+        return MMoEBottom(
+            in_features,
+            n_tasks,
+            n_experts=self.n_experts,
+            expert_units=self.expert_units,
+            gate_units=self.gate_units,
+            **network,
+        )

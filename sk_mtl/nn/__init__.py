@@ -1,0 +1,36 @@
+"""Plain torch building blocks: they import nothing but torch and run without scikit-learn.
+
+Shape letters, used in every comment and docstring of this package:
+
+====  ==========================================================
+B     rows of a batch
+D     features of a row, after embedding and concatenation
+H     hidden width
+K     tasks
+E     experts
+L     logits of all tasks side by side (K if every task is binary)
+====  ==========================================================
+"""
+
+from sk_mtl.nn.embedding import FeatureEmbedding
+from sk_mtl.nn.extraction import ExtractionLevel
+from sk_mtl.nn.gating import Gates, mix
+from sk_mtl.nn.module import MultiTaskModule
+from sk_mtl.nn.probability import ProbabilityChain, logit_of_product
+from sk_mtl.nn.stacked import ACTIVATIONS, Dropout, StackedLinear, StackedMLP
+from sk_mtl.nn.towers import Towers
+
+__all__ = [
+    "ACTIVATIONS",
+    "Dropout",
+    "ExtractionLevel",
+    "FeatureEmbedding",
+    "Gates",
+    "MultiTaskModule",
+    "ProbabilityChain",
+    "StackedLinear",
+    "StackedMLP",
+    "Towers",
+    "logit_of_product",
+    "mix",
+]

@@ -1,0 +1,156 @@
+"""From columns to one vector per row: standardized numbers and embedded categories."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+N_SPECIAL = 2
+"""Codes before the known categories: 0 for a missing value, 1 for an unknown category."""
+
+SPARSE_ROWS = 50_000
+"""Tables with more rows than this pass sparse gradients, so that a step costs its rows only."""
+
+
+class FeatureEmbedding(nn.Module):
+    """Standardize numeric columns, embed categorical ones, and set them side by side.
+
+    Columns with the same embedding width share one table, each at an offset of its own, so that
+    all of them take one gather.
+
+    Parameters
+    ----------
+    n_numeric : int, default=0
+        Number of numeric columns F.
+    n_categories : sequence of int, default=()
+        Number of known categories of each of the C categorical columns.
+    embedding_dims : sequence of int, default=()
+        Width of each categorical column's embedding.
+    mean, scale : Tensor of shape (F,), optional
+        A numeric value enters the network as (value - mean) / scale. Default: 0 and 1.
+    fill : Tensor of shape (F,), optional
+        What stands, on that scale, for a missing value. Default: 0.
+    missing_columns : sequence of int, default=()
+        Numeric columns that get an indicator of missing values beside them.
+    generator : torch.Generator, optional
+        Source of the initial embeddings.
+
+    Attributes
+    ----------
+    out_features : int
+        Width D of the output: numbers, indicators, embeddings.
+    sparse : tuple of bool
+        For each table, whether it passes sparse gradients.
+
+    Notes
+    -----
+    Shape: numeric (B, F) float with NaN where missing, categorical (B, C) integer codes -> (B, D).
+
+    Code 0 is a missing value, 1 an unknown category, 2 and up the known categories.
+    Numbers are standardized in the precision they come in: a time stamp in float64 keeps its
+    digits.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    fill: Tensor
+    missing_columns: Tensor
+    special_seen: Tensor
+
+    def __init__(
+        self,
+        n_numeric: int = 0,
+        n_categories: Sequence[int] = (),
+        embedding_dims: Sequence[int] = (),
+        *,
+        mean: Tensor | None = None,
+        scale: Tensor | None = None,
+        fill: Tensor | None = None,
+        missing_columns: Sequence[int] = (),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        zeros = torch.zeros(n_numeric, dtype=torch.float64)
+        self.register_buffer("mean", zeros if mean is None else mean)
+        self.register_buffer("scale", zeros + 1.0 if scale is None else scale)
+        self.register_buffer(
+            "fill", (zeros if fill is None else fill).to(torch.get_default_dtype())
+        )
+        self.register_buffer("missing_columns", torch.tensor(missing_columns, dtype=torch.int64))
+        # Whether a column's missing and unknown rows were ever trained, see `fill_unseen`.
+        self.register_buffer(
+            "special_seen", torch.zeros(len(n_categories), N_SPECIAL, dtype=torch.bool)
+        )
+        by_width: dict[int, list[int]] = {}
+        for column, width in enumerate(embedding_dims):
+            by_width.setdefault(width, []).append(column)
+        self.columns = list(by_width.values())
+        self.sizes = [[n_categories[c] + N_SPECIAL for c in columns] for columns in self.columns]
+        self.tables = nn.ParameterList()
+        for index, (width, sizes) in enumerate(zip(by_width, self.sizes, strict=True)):
+            starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+            self.register_buffer(f"offsets_{index}", starts, persistent=False)
+            table = torch.empty(sum(sizes), width).normal_(std=0.05, generator=generator)
+            for start in starts.tolist():
+                table[start : start + N_SPECIAL] = 0.0
+            self.tables.append(nn.Parameter(table))
+        self.sparse = tuple(len(table) > SPARSE_ROWS for table in self.tables)
+        self.n_numeric, self.n_categorical = n_numeric, len(n_categories)
+        self.out_features = n_numeric + len(missing_columns) + sum(embedding_dims)
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        """Move and cast as any module, but keep the statistics in the precision they came in."""
+        mean, scale = self.mean, self.scale
+        super()._apply(fn, recurse)
+        self.mean = mean.to(self.mean.device)
+        self.scale = scale.to(self.scale.device)
+        return self
+
+    def _rows(self, categorical: Tensor, index: int) -> Tensor:
+        """Return the rows of table `index` that a batch of codes reads: (B, columns)."""
+        columns = self.columns[index]
+        codes = categorical if len(columns) == self.n_categorical else categorical[:, columns]
+        return codes + self.get_buffer(f"offsets_{index}")
+
+    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """Return the rows' vectors: (B, F), (B, C) -> (B, D)."""
+        parts = []
+        if self.n_numeric:
+            z = ((numeric - self.mean) / self.scale).to(self.fill.dtype)
+            missing = z.isnan()
+            parts.append(torch.where(missing, self.fill, z))
+            if len(self.missing_columns):
+                parts.append(missing[:, self.missing_columns].to(z.dtype))
+        for index, table in enumerate(self.tables):
+            rows = self._rows(categorical, index)
+            parts.append(F.embedding(rows, table, sparse=self.sparse[index]).flatten(1))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    @torch.no_grad()
+    def fill_unseen(self, categorical: Tensor) -> None:
+        """Give the missing and unknown rows that were never trained their column's mean.
+
+        A category that training never showed would otherwise be read as an arbitrary vector.
+        The mean is weighted by how often each category stands in `categorical`, the codes trained
+        on.
+
+        Parameters
+        ----------
+        categorical : Tensor of shape (n, C)
+            Codes of the rows trained on.
+        """
+        for special in range(N_SPECIAL):
+            self.special_seen[:, special] |= (categorical == special).any(0)
+        for index, table in enumerate(self.tables):
+            counts = torch.bincount(self._rows(categorical, index).flatten(), minlength=len(table))
+            start = 0
+            for column, size in zip(self.columns[index], self.sizes[index], strict=True):
+                known = slice(start + N_SPECIAL, start + size)
+                total = counts[known].sum()
+                if total > 0:
+                    mean = (counts[known].to(table.dtype) @ table[known]) / total
+                    for special in range(N_SPECIAL):
+                        if not self.special_seen[column, special]:
+                            table[start + special] = mean
+                start += size

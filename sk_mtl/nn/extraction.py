@@ -1,0 +1,115 @@
+"""One level of customized gate control, the piece that CGC has once and PLE several times."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sk_mtl.nn.gating import Gates, mix
+from sk_mtl.nn.stacked import StackedMLP
+
+
+class ExtractionLevel(nn.Module):
+    r"""Task experts, shared experts, and a gate per task over its own and the shared ones.
+
+    With the level's inputs :math:`x^k` for task k and :math:`x^s` for the shared stream
+    (Tang et al., RecSys 2020, equations 1 to 6):
+
+    .. math::
+        S^k = [E_{k,1}(x^k) \dots E_{k,m_k}(x^k); E_{s,1}(x^s) \dots E_{s,m_s}(x^s)], \qquad
+        g^k = \mathrm{softmax}(W^k x^k)\, S^k
+
+    and, unless it is the last level, a shared gate reads :math:`x^s` and mixes *all* experts.
+
+    Parameters
+    ----------
+    in_features : int
+        Width D of the level's inputs.
+    n_tasks : int
+        Number of tasks K.
+    n_task_experts, n_shared_experts : int
+        Experts of each task, and experts shared by all. One of them may be zero.
+    expert_units : sequence of int
+        Widths of each expert's layers.
+    gate_units : sequence of int, default=()
+        Widths of the gates' hidden layers; none in the paper.
+    last : bool, default=True
+        Whether no level follows: then there is no shared gate.
+    activation, dropout, batch_norm, generator
+        As in `StackedMLP`.
+
+    Attributes
+    ----------
+    out_features : int
+        Width H of the outputs.
+
+    Notes
+    -----
+    Shape: task inputs (B, D) or (B, K, D), shared input (B, D) -> (B, K, H), and (B, H) or None.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        n_tasks: int,
+        *,
+        n_task_experts: int,
+        n_shared_experts: int,
+        expert_units: Sequence[int],
+        gate_units: Sequence[int] = (),
+        last: bool = True,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.n_tasks, self.n_task_experts = n_tasks, n_task_experts
+
+        def experts(n: int) -> StackedMLP | None:
+            if n == 0:
+                return None
+            return StackedMLP(
+                n,
+                in_features,
+                expert_units,
+                activation=activation,
+                dropout=dropout,
+                batch_norm=batch_norm,
+                generator=generator,
+            )
+
+        def gates(n: int, n_experts: int) -> Gates:
+            return Gates(
+                n, in_features, n_experts, gate_units, activation=activation, generator=generator
+            )
+
+        n_own = n_tasks * n_task_experts
+        self.task_experts = experts(n_own)
+        self.shared_experts = experts(n_shared_experts)
+        self.task_gates = gates(n_tasks, n_task_experts + n_shared_experts)
+        # Without shared experts no stream is shared, so nothing would read a shared gate.
+        has_shared_gate = not last and n_shared_experts > 0
+        self.shared_gate = gates(1, n_own + n_shared_experts) if has_shared_gate else None
+        self.out_features = expert_units[-1]
+
+    def forward(self, task_x: Tensor, shared_x: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the fused tasks (B, K, H), and the shared stream (B, H) if a level follows."""
+        weights = self.task_gates(task_x)  # (B, K, m + s): own experts first, then shared ones
+        own_weights = weights[..., : self.n_task_experts]
+        shared_weights = weights[..., self.n_task_experts :]
+        own = None if self.task_experts is None else self.task_experts(task_x)  # (B, K * m, H)
+        shared = None if self.shared_experts is None else self.shared_experts(shared_x)
+
+        parts = []
+        if own is not None:
+            by_task = own.unflatten(1, (self.n_tasks, self.n_task_experts))
+            parts.append(mix(own_weights, by_task))
+        if shared is not None:
+            parts.append(mix(shared_weights, shared))
+        tasks = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        if self.shared_gate is None:
+            return tasks, None
+
+        every = shared if own is None else torch.cat([own, shared], dim=1)
+        return tasks, mix(self.shared_gate(shared_x), every).flatten(1)

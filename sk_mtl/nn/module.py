@@ -1,0 +1,65 @@
+"""The whole network: embedding, bottom, towers, head."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from sk_mtl.nn.stacked import Dropout
+
+
+class MultiTaskModule(nn.Module):
+    """Embedding, bottom, towers and head in a row: the same for every architecture.
+
+    Parameters
+    ----------
+    embedding : nn.Module
+        (numeric (B, F), categorical (B, C)) -> (B, D), see `FeatureEmbedding`.
+    bottom : nn.Module
+        (B, D) -> (B, K, H): the architecture.
+    towers : nn.Module
+        (B, K, H) -> (B, L), see `Towers`.
+    head : nn.Module, optional
+        (B, L) -> (B, L): what ties the tasks' outputs together; nothing if None.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mtl.architectures import MMoEBottom
+    >>> from sk_mtl.nn import FeatureEmbedding, MultiTaskModule, Towers
+    >>> embedding = FeatureEmbedding(n_numeric=3, n_categories=[10, 4], embedding_dims=[8, 8])
+    >>> bottom = MMoEBottom(embedding.out_features, 2, n_experts=4, expert_units=(16,))
+    >>> module = MultiTaskModule(embedding, bottom, Towers(16, [(8,), (8,)], [1, 1]))
+    >>> module(torch.randn(5, 3), torch.zeros(5, 2, dtype=torch.int64)).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        embedding: nn.Module,
+        bottom: nn.Module,
+        towers: nn.Module,
+        head: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.embedding, self.bottom, self.towers = embedding, bottom, towers
+        self.head = nn.Identity() if head is None else head
+
+    def tower_logits(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """Return the towers' logits, before the head: (B, L)."""
+        return self.towers(self.bottom(self.embedding(numeric, categorical)))
+
+    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """Return the logits of all tasks side by side: (B, L)."""
+        return self.head(self.tower_logits(numeric, categorical))
+
+    def shared_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield the parameters before the towers, those that several tasks may move."""
+        yield from self.embedding.parameters()
+        yield from self.bottom.parameters()
+
+    def set_generator(self, generator: torch.Generator | None) -> None:
+        """Let all dropout layers draw from `generator`, or from torch's global one if None."""
+        for layer in self.modules():
+            if isinstance(layer, Dropout):
+                layer.generator = generator

@@ -1,0 +1,216 @@
+"""Many small networks of the same shape as one product per layer."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "leaky_relu": nn.LeakyReLU,
+    "sigmoid": nn.Sigmoid,
+}
+"""The activations that estimators accept by name."""
+
+
+class StackedLinear(nn.Module):
+    """``n`` linear layers of one shape, held in one weight.
+
+    Each slice starts like a layer of its own: Glorot uniform over its own fan-in and fan-out,
+    biases zero.
+
+    Parameters
+    ----------
+    n : int
+        Number of layers.
+    in_features, out_features : int
+        Width of the input and of the output of each layer.
+    bias : bool, default=True
+        Whether the layers add a bias.
+    generator : torch.Generator, optional
+        Source of the initial weights; torch's global one if None.
+
+    Notes
+    -----
+    Shape: (B, in) -> (B, n, out), one input shared by all layers, or
+    (B, g, in) -> (B, n, out), g inputs, each shared by n / g successive layers.
+
+    Examples
+    --------
+    >>> import torch
+    >>> StackedLinear(3, 5, 2)(torch.zeros(7, 5)).shape
+    torch.Size([7, 3, 2])
+    >>> StackedLinear(3, 5, 2)(torch.zeros(7, 3, 5)).shape
+    torch.Size([7, 3, 2])
+    """
+
+    def __init__(
+        self,
+        n: int,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.n, self.in_features, self.out_features = n, in_features, out_features
+        self.weight = nn.Parameter(torch.empty(n, out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(n, out_features)) if bias else None
+        bound = math.sqrt(6.0 / (in_features + out_features))
+        with torch.no_grad():
+            self.weight.uniform_(-bound, bound, generator=generator)
+
+    @classmethod
+    def from_linears(cls, linears: Sequence[nn.Linear]) -> "StackedLinear":
+        """Stack given linear layers of one shape, weights copied."""
+        first = linears[0]
+        stacked = cls(
+            len(linears), first.in_features, first.out_features, bias=first.bias is not None
+        )
+        stacked = stacked.to(first.weight.dtype)
+        with torch.no_grad():
+            stacked.weight.copy_(torch.stack([linear.weight for linear in linears]))
+            if stacked.bias is not None:
+                stacked.bias.copy_(torch.stack([linear.bias for linear in linears]))
+        return stacked
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply every layer: (B, in) or (B, g, in) -> (B, n, out)."""
+        bias = self.bias
+        if x.ndim == 2 or x.shape[1] == 1:
+            flat = F.linear(
+                x.flatten(1), self.weight.flatten(0, 1), None if bias is None else bias.flatten()
+            )
+            return flat.unflatten(1, (self.n, self.out_features))
+        groups = x.shape[1]
+        # One product per group: the layers that share an input stand side by side in one matrix.
+        weight = self.weight.reshape(groups, -1, self.in_features).transpose(1, 2)
+        inputs = x.transpose(0, 1)  # (g, B, in)
+        if bias is None:
+            out = torch.bmm(inputs, weight)
+        else:
+            out = torch.baddbmm(bias.reshape(groups, 1, -1), inputs, weight)
+        out = out.transpose(0, 1)  # (B, g, n / g * out)
+        return out if groups == self.n else out.reshape(-1, self.n, self.out_features)
+
+    def extra_repr(self) -> str:
+        """Sizes, for the printed module."""
+        return f"{self.n}, {self.in_features}, {self.out_features}, bias={self.bias is not None}"
+
+
+class Dropout(nn.Module):
+    """Inverted dropout that can draw from a generator of its own.
+
+    ``torch.nn.functional.dropout`` only knows torch's global generator, which a ``fit`` must
+    neither read nor move.
+
+    Parameters
+    ----------
+    p : float
+        Probability of zeroing an element while training.
+
+    Attributes
+    ----------
+    generator : torch.Generator or None
+        Source of the masks, set for the time of a training run; torch's global one if None.
+    """
+
+    generator: torch.Generator | None
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.generator = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Zero elements with probability ``p`` in training, identity otherwise."""
+        if not self.training or self.p == 0.0:
+            return x
+        if self.p == 1.0:
+            return torch.zeros_like(x)
+        kept = torch.empty_like(x).bernoulli_(1.0 - self.p, generator=self.generator)
+        return x * kept.div_(1.0 - self.p)
+
+    def extra_repr(self) -> str:
+        """Probability, for the printed module."""
+        return f"p={self.p}"
+
+
+class StackedBatchNorm(nn.Module):
+    """Batch normalization of each feature of each of ``n`` stacked layers: (B, n, H)."""
+
+    def __init__(self, n: int, features: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(n * features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize each (layer, feature) over the batch."""
+        return self.norm(x.flatten(1)).reshape(x.shape)
+
+
+class StackedMLP(nn.Module):
+    """``n`` multi-layer perceptrons of one shape: linear, batch norm, activation, dropout.
+
+    Parameters
+    ----------
+    n : int
+        Number of networks.
+    in_features : int
+        Width of the input.
+    units : sequence of int
+        Width of each hidden layer; empty: the input is passed on as it is.
+    activation : str, default="relu"
+        A key of `ACTIVATIONS`.
+    dropout : float, default=0.0
+        Probability of dropping a hidden unit in training.
+    batch_norm : bool, default=False
+        Whether to normalize before the activation.
+    generator : torch.Generator, optional
+        Source of the initial weights.
+
+    Attributes
+    ----------
+    out_features : int
+        Width of the output.
+
+    Notes
+    -----
+    Shape: (B, in) or (B, g, in) with g dividing n -> (B, n, units[-1]).
+    """
+
+    def __init__(
+        self,
+        n: int,
+        in_features: int,
+        units: Sequence[int],
+        *,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = in_features
+        for unit in units:
+            layers.append(StackedLinear(n, width, unit, generator=generator))
+            if batch_norm:
+                layers.append(StackedBatchNorm(n, unit))
+            layers.append(ACTIVATIONS[activation]())
+            if dropout:
+                layers.append(Dropout(dropout))
+            width = unit
+        self.layers = nn.Sequential(*layers)
+        self.out_features = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the layers: (B, in) or (B, g, in) -> (B, n, out)."""
+        return self.layers(x)

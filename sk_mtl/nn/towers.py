@@ -1,0 +1,79 @@
+"""The task towers: from one representation per task to the flat logits."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from sk_mtl.nn.stacked import StackedLinear, StackedMLP
+
+
+class Towers(nn.Module):
+    """One tower per task; towers of the same shape run as one.
+
+    Parameters
+    ----------
+    in_features : int
+        Width H of each task's representation.
+    units : sequence of sequences of int, one per task
+        Widths of each tower's hidden layers; empty: a linear output layer alone.
+    n_logits : sequence of int, one per task
+        Number of logits of each task.
+    activation, dropout, batch_norm, generator
+        As in `StackedMLP`. The output layer is linear with a bias.
+
+    Notes
+    -----
+    Shape: (B, K, H) -> (B, L), the tasks' logits side by side in task order.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        units: Sequence[Sequence[int]],
+        n_logits: Sequence[int],
+        *,
+        activation: str = "relu",
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        groups: dict[tuple[tuple[int, ...], int], list[int]] = {}
+        for task, shape in enumerate(zip(map(tuple, units), n_logits, strict=True)):
+            groups.setdefault(shape, []).append(task)
+        self.members = list(groups.values())
+        self.towers = nn.ModuleList()
+        for (hidden, width), members in groups.items():
+            mlp = StackedMLP(
+                len(members),
+                in_features,
+                hidden,
+                activation=activation,
+                dropout=dropout,
+                batch_norm=batch_norm,
+                generator=generator,
+            )
+            output = StackedLinear(len(members), mlp.out_features, width, generator=generator)
+            self.towers.append(nn.Sequential(mlp, output))
+        # Column of the concatenated groups that holds each logit in task order.
+        starts, position = {}, 0
+        for members in self.members:
+            for task in members:
+                starts[task] = position
+                position += n_logits[task]
+        order = [starts[k] + j for k, width in enumerate(n_logits) for j in range(width)]
+        self.order: Tensor | None
+        in_order = order == list(range(len(order)))
+        self.register_buffer("order", None if in_order else torch.tensor(order), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of all tasks, (B, K, H) -> (B, L)."""
+        if len(self.towers) == 1:
+            return self.towers[0](x).flatten(1)
+        logits = [
+            tower(x[:, members]).flatten(1)
+            for tower, members in zip(self.towers, self.members, strict=True)
+        ]
+        flat = torch.cat(logits, dim=1)
+        return flat if self.order is None else flat[:, self.order]
