@@ -144,7 +144,9 @@ def check_weight(sample_weight: Any, X: Any, names: Sequence[str]) -> NDArray | 
     if sample_weight is None:
         return None
     n, n_tasks = X.shape[0], len(names)
-    if np.ndim(sample_weight) != 2:
+    if not hasattr(sample_weight, "ndim"):
+        sample_weight = np.asarray(sample_weight)
+    if sample_weight.ndim != 2:
         row = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         return np.tile(row[:, None], (1, n_tasks))
     weight = np.asarray(sample_weight, dtype=np.float64)

@@ -73,12 +73,13 @@ class PredictionMixin(BaseEstimator):
         tags.input_tags.allow_nan = True
         tags.input_tags.categorical = True
         kinds = self._known_kinds()
-        if kinds == {"classifier"}:
-            tags.estimator_type = "classifier"
-            tags.classifier_tags = ClassifierTags(multi_label=True)
-        elif kinds == {"regressor"}:
-            tags.estimator_type = "regressor"
+        # Where y is yet to decide, the estimator is of no type but may turn out to be either.
+        if kinds <= {"classifier"}:
+            tags.classifier_tags = ClassifierTags()
+        if kinds <= {"regressor"}:
             tags.regressor_tags = RegressorTags()
+        if len(kinds) == 1:
+            (tags.estimator_type,) = kinds
         return tags
 
     def _logits(self, X: Any, method: str = "forward") -> "torch.Tensor":
@@ -129,8 +130,7 @@ class PredictionMixin(BaseEstimator):
             `get_proba_names_out`. A block has a column per class in sorted order and sums to
             one; a regression has no block.
         """
-        blocks = zip(self.tasks_, self._blocks(X), strict=True)
-        return np.hstack([block for task, block in blocks if task.classes_ is not None])
+        return np.hstack(list(self.predict_task_proba(X).values()))
 
     @available_if(_has_classes)
     def predict_log_proba(self, X: ArrayLike) -> NDArray:
@@ -150,8 +150,9 @@ class PredictionMixin(BaseEstimator):
         -------
         dict of str to ndarray of shape (n_samples, n_classes)
         """
-        blocks = zip(self.tasks_, self._blocks(X), strict=True)
-        return {task.name: block for task, block in blocks if task.classes_ is not None}
+        blocks = self._blocks(X)
+        by_task = zip(self.tasks_, blocks, strict=True)
+        return {task.name: block for task, block in by_task if task.classes_ is not None}
 
     @available_if(_has_classes)
     def decision_function(self, X: ArrayLike) -> NDArray:

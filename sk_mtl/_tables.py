@@ -64,26 +64,28 @@ def read_targets(y: Any, X: Any, owner: str) -> Targets:
         )
     if sparse.issparse(y):
         raise ValueError("y is a sparse matrix; pass a dense array, `y.toarray()`.")
+    single = False
     if is_frame(y):
         frame = to_pandas(y)
         names = [str(name) for name in frame.columns]
     elif is_series(y):
         series = y if isinstance(y, pd.Series) else pd.Series(y.to_numpy(), name=y.name)
         frame = series.reset_index(drop=True).to_frame()
+        single = True
         names = ["y" if series.name in (None, "") else str(series.name)]
     else:
         array = y if isinstance(y, np.ndarray) else _from_sequence(y)
         if array.ndim not in (1, 2):
             raise ValueError(f"y must have one or two dimensions; its shape is {array.shape}.")
-        frame = pd.DataFrame(array if array.ndim == 2 else array[:, None], copy=False)
-        names = ["y"] if array.ndim == 1 else [f"task_{k}" for k in range(array.shape[1])]
+        single = array.ndim == 1
+        frame = pd.DataFrame(array[:, None] if single else array, copy=False)
+        names = ["y"] if single else [f"task_{k}" for k in range(array.shape[1])]
     check_consistent_length(X, frame)
     if not names:
         raise ValueError("y has no column; pass at least one target.")
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ValueError(f"y has more than one column named {repeated[0]!r}; rename them.")
-    single = np.ndim(y) == 1
     if not single and len(names) == 1:
         # scikit-learn's rule for a column vector: warn, and treat it as one-dimensional.
         column_or_1d(np.empty((len(frame), 1)), warn=True)

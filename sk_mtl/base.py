@@ -296,9 +296,9 @@ class MultiTaskEstimator(PredictionMixin):
             spec.n_numeric,
             spec.n_categories,
             spec.embedding_dims,
-            mean=torch.from_numpy(spec.mean),
-            scale=torch.from_numpy(spec.scale),
-            fill=torch.from_numpy(spec.fill),
+            mean=torch.tensor(spec.mean),
+            scale=torch.tensor(spec.scale),
+            fill=torch.tensor(spec.fill),
             missing_columns=spec.missing_columns,
             generator=generator,
         )
