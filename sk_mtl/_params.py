@@ -57,7 +57,7 @@ def is_units(value: Any) -> bool:
     """Whether a value is a tuple, list or array of positive integers, the widths of layers."""
     if not isinstance(value, tuple | list | np.ndarray):
         return False
-    return all(isinstance(v, Integral) and not isinstance(v, bool) and v > 0 for v in value)
+    return all(isinstance(v, int | np.integer) and not isinstance(v, bool) and v > 0 for v in value)
 
 
 UNITS = UnitsRule(may_be_empty=True)
@@ -203,7 +203,7 @@ def resolve_loss_weights(value: Any, names: list[str]) -> list[float] | None:
         return None
     weights = per_task(value, names, "loss_weights", 1.0)
     for name, weight in zip(names, weights, strict=True):
-        if not isinstance(weight, Real) or not np.isfinite(weight) or weight < 0:
+        if not isinstance(weight, int | float | np.number) or not 0 <= weight < np.inf:
             raise ValueError(
                 f"`loss_weights` of task {name!r} must be a finite number of at least 0, got "
                 f"{weight!r}."

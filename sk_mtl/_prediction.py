@@ -1,17 +1,20 @@
 """What a fitted estimator gives back, in the shapes that scikit-learn expects."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import ClassifierTags, RegressorTags, Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from sk_mtl._features import FeatureEncoder
 from sk_mtl._inputs import check_labels, check_rows
-from sk_mtl._training import Rows, predict_logits
+from sk_mtl._training import MultiTaskNet, Rows, predict_logits
+from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import CLASSIFICATION_NAMES, RegressionTask, Task, logit_slices
 
 if TYPE_CHECKING:
@@ -41,10 +44,23 @@ def _has_classes(estimator: "PredictionMixin") -> bool:
     return estimator._known_kinds() != {"regressor"}
 
 
+class Fitted(NamedTuple):
+    """What a fitted estimator keeps beside its public attributes."""
+
+    encoder: FeatureEncoder
+    params: dict[str, Any]
+    seed: int
+    single: bool
+
+
 class PredictionMixin(BaseEstimator):
     """Predictions, scores and tags of a multi-task estimator."""
 
     tasks_: tuple[Task, ...]
+    module_: MultiTaskModule
+    net_: MultiTaskNet
+    history_: pd.DataFrame
+    _fitted_: Fitted
     task_types: Any
     _classes_only: ClassVar[bool] = False
     """Whether the architecture takes classification tasks only, whatever `task_types` says."""

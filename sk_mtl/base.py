@@ -4,7 +4,7 @@ from abc import abstractmethod
 from copy import deepcopy
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ from sk_mtl._params import (
     resolve_loss_weights,
     resolve_tower_units,
 )
-from sk_mtl._prediction import PredictionMixin, as_object_array
+from sk_mtl._prediction import Fitted, PredictionMixin, as_object_array
 from sk_mtl._training import (
     OPTIMIZERS,
     MultiTaskLoss,
@@ -63,21 +63,13 @@ __all__ = [
 Units = tuple[int, ...] | list[int]
 Tasks = tuple[Task, ...]
 
+DEFAULT_TOWER = (32,)
 TRAINING_PARAMETERS = {
     "balancer", "loss_weights", "optimizer", "lr", "weight_decay", "batch_size", "max_epochs",
     "early_stopping", "validation_fraction", "n_iter_no_change", "tol", "callbacks", "warm_start",
     "device", "random_state", "verbose",
 }  # fmt: skip
 """Parameters that may change between two fits of a warm start."""
-
-
-class Fitted(NamedTuple):
-    """What a fitted estimator keeps beside its public attributes."""
-
-    encoder: FeatureEncoder
-    params: dict[str, Any]
-    seed: int
-    single: bool
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -96,7 +88,7 @@ class MultiTaskEstimator(PredictionMixin):
     {common_attributes}
     """
 
-    tower_units: Any = parameter((32,), tuple, list, dict)
+    tower_units: Any = parameter(DEFAULT_TOWER, tuple, list, dict)
     task_types: Any = parameter("auto", str, list, tuple, dict)
     categorical_features: Any = parameter(
         "from_dtype", StrOptions({"from_dtype"}), "array-like", None
@@ -133,7 +125,7 @@ class MultiTaskEstimator(PredictionMixin):
     # What an architecture defines -------------------------------------------------------------
 
     @abstractmethod
-    def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> nn.Module:
+    def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> Any:
         """Return the bottom, (B, in_features) -> (B, n_tasks, bottom.out_features)."""
 
     def _build_head(self) -> nn.Module | None:
@@ -302,16 +294,16 @@ class MultiTaskEstimator(PredictionMixin):
             missing_columns=spec.missing_columns,
             generator=generator,
         )
-        network = {
+        network: dict[str, Any] = {
             "activation": self.activation,
             "dropout": self.dropout,
             "batch_norm": self.batch_norm,
             "generator": generator,
         }
         bottom = self._build_bottom(embedding.out_features, len(tasks), **network)
-        default = type(self).__dataclass_fields__["tower_units"].default
-        units = resolve_tower_units(self.tower_units, [task.name for task in tasks], default)
-        towers = Towers(bottom.out_features, units, [task.n_logits for task in tasks], **network)
+        names, widths = [task.name for task in tasks], [task.n_logits for task in tasks]
+        units = resolve_tower_units(self.tower_units, names, DEFAULT_TOWER)
+        towers = Towers(bottom.out_features, units, widths, **network)
         return MultiTaskModule(embedding, bottom, towers, self._build_head())
 
     def _split(

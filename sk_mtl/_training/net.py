@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sk_mtl._training.data import Batches, Rows
 from sk_mtl._training.loss import MultiTaskLoss
 from sk_mtl._training.optim import LazyAdam
+from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import Task, logit_slices
 
 OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
@@ -55,7 +56,7 @@ class MultiTaskNet(NeuralNet):
         device = self.device
         return self.module_(x["numeric"].to(device), x["categorical"].to(device))
 
-    def get_loss(  # type: ignore[override]
+    def get_loss(
         self, y_pred: Tensor, y_true: Tensor, X: dict[str, Tensor], training: bool = False
     ) -> Tensor:
         """Return the losses of all tasks, (K,)."""
@@ -243,7 +244,7 @@ def carry_optimizer_state(old: MultiTaskNet, new: MultiTaskNet) -> None:
 
 
 def make_net(
-    module: nn.Module,
+    module: MultiTaskModule,
     criterion: MultiTaskLoss,
     *,
     optimizer: str | type[torch.optim.Optimizer],
@@ -304,7 +305,7 @@ def fit_epochs(net: MultiTaskNet, rows: Rows, valid: Rows | None, epochs: int) -
         Number of epochs at most.
     """
     net.train_split = None if valid is None else predefined_split(valid)
-    seed = torch.randint(2**62, (), generator=net.iterator_train__generator).item()
+    seed = int(torch.randint(2**62, (), generator=net.iterator_train__generator))
     net.module_.set_generator(torch.Generator(net.device).manual_seed(seed))
     try:
         net.partial_fit(rows, epochs=epochs)

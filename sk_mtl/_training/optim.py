@@ -25,7 +25,7 @@ class LazyAdam(torch.optim.Adam):
     def __init__(self, params: Any, **defaults: Any) -> None:
         super().__init__(params, **{"fused": True, **defaults})
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Do one step, evaluating the closure first if there is one."""
         loss = None
         if closure is not None:

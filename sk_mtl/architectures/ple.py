@@ -43,9 +43,9 @@ class PLEBottom(nn.Module):
         super().__init__()
         self.levels = nn.ModuleList()
         for index in range(n_levels):
-            last = index == n_levels - 1
-            self.levels.append(ExtractionLevel(in_features, n_tasks, last=last, **level))
-            in_features = self.levels[-1].out_features
+            one = ExtractionLevel(in_features, n_tasks, last=index == n_levels - 1, **level)
+            self.levels.append(one)
+            in_features = one.out_features
         self.out_features = in_features
 
     def forward(self, x: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """From columns to one vector per row: standardized numbers and embedded categories."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -99,7 +100,7 @@ class FeatureEmbedding(nn.Module):
         self.n_numeric, self.n_categorical = n_numeric, len(n_categories)
         self.out_features = n_numeric + len(missing_columns) + sum(embedding_dims)
 
-    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move and cast as any module, but keep the statistics in the precision they came in."""
         mean, scale = self.mean, self.scale
         super()._apply(fn, recurse)

@@ -93,7 +93,7 @@ class ExtractionLevel(nn.Module):
         self.shared_gate = gates(1, n_own + n_shared_experts) if has_shared_gate else None
         self.out_features = expert_units[-1]
 
-    def forward(self, task_x: Tensor, shared_x: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, task_x: Tensor, shared_x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the fused tasks (B, K, H), and the shared stream (B, H) if a level follows."""
         weights = self.task_gates(task_x)  # (B, K, m + s): own experts first, then shared ones
         own_weights = weights[..., : self.n_task_experts]
@@ -111,5 +111,5 @@ class ExtractionLevel(nn.Module):
         if self.shared_gate is None:
             return tasks, None
 
-        every = shared if own is None else torch.cat([own, shared], dim=1)
-        return tasks, mix(self.shared_gate(shared_x), every).flatten(1)
+        every = [experts for experts in (own, shared) if experts is not None]
+        return tasks, mix(self.shared_gate(shared_x), torch.cat(every, dim=1)).flatten(1)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from sk_mtl.nn.embedding import FeatureEmbedding
 from sk_mtl.nn.stacked import Dropout
 
 
@@ -13,8 +14,8 @@ class MultiTaskModule(nn.Module):
 
     Parameters
     ----------
-    embedding : nn.Module
-        (numeric (B, F), categorical (B, C)) -> (B, D), see `FeatureEmbedding`.
+    embedding : FeatureEmbedding
+        (numeric (B, F), categorical (B, C)) -> (B, D).
     bottom : nn.Module
         (B, D) -> (B, K, H): the architecture.
     towers : nn.Module
@@ -34,9 +35,11 @@ class MultiTaskModule(nn.Module):
     torch.Size([5, 2])
     """
 
+    embedding: FeatureEmbedding
+
     def __init__(
         self,
-        embedding: nn.Module,
+        embedding: FeatureEmbedding,
         bottom: nn.Module,
         towers: nn.Module,
         head: nn.Module | None = None,

@@ -1,0 +1,152 @@
+"""How much each task's gate leans on each expert."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import check_is_fitted
+
+from sk_mtl.base import MultiTaskEstimator
+from sk_mtl.nn import Gates
+
+
+def gate_weights(estimator: MultiTaskEstimator, X: ArrayLike) -> dict[str, list[NDArray]]:
+    """Return the weights that each gate gives its experts, row by row.
+
+    Parameters
+    ----------
+    estimator : MultiTaskEstimator
+        A fitted estimator with gates: `MMoE`, `CGC` or `PLE`.
+    X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
+        Rows as the estimator takes them (in a pipeline: transformed by the steps before).
+
+    Returns
+    -------
+    dict of str to list of ndarray of shape (n_samples, n_experts)
+        By task name, one array per extraction level; rows sum to one. A task's own experts come
+        before the shared ones. The gates of `PLE`'s shared stream stand under ``"<shared>"``.
+
+    Raises
+    ------
+    ValueError
+        If the architecture has no gates.
+
+    Examples
+    --------
+    >>> from sk_mtl import MMoE
+    >>> from sk_mtl.datasets import make_census_like
+    >>> from sk_mtl.inspection import gate_weights
+    >>> X, Y = make_census_like(500, random_state=0)
+    >>> model = MMoE(n_experts=4, max_epochs=2, random_state=0).fit(X, Y)
+    >>> weights = gate_weights(model, X)
+    >>> list(weights), weights["married"][0].shape
+    (['high_income', 'married', 'log_wage'], (500, 4))
+    """
+    check_is_fitted(estimator)
+    gates = {
+        name: module
+        for name, module in estimator.module_.named_modules()
+        if isinstance(module, Gates)
+    }
+    if not gates:
+        raise ValueError(f"{type(estimator).__name__} has no gates; MMoE, CGC and PLE have.")
+    seen: dict[str, list[NDArray]] = {name: [] for name in gates}
+    hooks = [
+        module.register_forward_hook(
+            lambda _module, _inputs, out, name=name: seen[name].append(out.numpy(force=True))
+        )
+        for name, module in gates.items()
+    ]
+    try:
+        estimator._logits(X)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    weights: dict[str, list[NDArray]] = {}
+    for name, batches in seen.items():
+        shared = name.endswith("shared_gate")
+        streams = ["<shared>"] if shared else estimator.task_names_
+        rows = np.concatenate(batches)
+        for position, stream in enumerate(streams):
+            weights.setdefault(stream, []).append(rows[:, position])
+    return weights
+
+
+class GateDisplay:
+    """Heat map of the mean weight of each expert in each task's gate.
+
+    Parameters
+    ----------
+    means : dict of str to list of ndarray of shape (n_experts,)
+        Mean weights, by task and level.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+        The figure drawn on.
+    axes_ : list of matplotlib Axes
+        One per level.
+    """
+
+    def __init__(self, means: dict[str, list[NDArray]]) -> None:
+        self.means = means
+
+    @classmethod
+    def from_estimator(
+        cls, estimator: MultiTaskEstimator, X: ArrayLike, *, axes: Any = None
+    ) -> "GateDisplay":
+        """Compute `gate_weights` and draw their means.
+
+        Parameters
+        ----------
+        estimator : MultiTaskEstimator
+            A fitted estimator with gates.
+        X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
+            The rows to average over.
+        axes : matplotlib Axes or list of Axes, default=None
+            Where to draw, one per level; a new figure if None.
+
+        Returns
+        -------
+        GateDisplay
+        """
+        weights = gate_weights(estimator, X)
+        means = {name: [w.mean(axis=0) for w in levels] for name, levels in weights.items()}
+        return cls(means).plot(axes=axes)
+
+    def plot(self, *, axes: Any = None) -> "GateDisplay":
+        """Draw one heat map per level, tasks down and experts across.
+
+        Parameters
+        ----------
+        axes : matplotlib Axes or list of Axes, default=None
+            Where to draw; a new figure if None.
+
+        Returns
+        -------
+        GateDisplay
+        """
+        import matplotlib.pyplot as plt
+
+        n_levels = max(len(levels) for levels in self.means.values())
+        if axes is None:
+            _, axes = plt.subplots(1, n_levels, figsize=(4.5 * n_levels, 2.5), squeeze=False)
+        self.axes_ = list(np.atleast_1d(np.asarray(axes, dtype=object)).ravel())
+        self.figure_ = self.axes_[0].figure
+        for level, ax in enumerate(self.axes_[:n_levels]):
+            rows = {name: m[level] for name, m in self.means.items() if len(m) > level}
+            width = max(map(len, rows.values()))
+            grid = np.full((len(rows), width), np.nan)
+            for position, mean in enumerate(rows.values()):
+                grid[position, : len(mean)] = mean
+            image = ax.imshow(grid, aspect="auto", cmap="viridis", vmin=0.0)
+            for (row, column), value in np.ndenumerate(grid):
+                if not np.isnan(value):
+                    color = "white" if value < np.nanmax(grid) / 2 else "black"
+                    ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
+            ax.set_yticks(range(len(rows)), list(rows))
+            ax.set_xticks(range(width))
+            ax.set_xlabel("expert")
+            ax.set_title("mean gate weight" + (f", level {level + 1}" if n_levels > 1 else ""))
+            self.figure_.colorbar(image, ax=ax)
+        return self
