@@ -13,6 +13,9 @@ One class per architecture, each a scikit-learn estimator:
 Beside them:
 
 - `sk_mtl.datasets`: public files and synthetic tasks.
+- `sk_mtl.metrics`, `sk_mtl.model_selection`: scorers per task, folds and cross-validation for
+  several tasks with missing labels; `TaskView`: one task as an estimator.
+- `load`, and the estimators' `save`: files without pickle.
 - `sk_mtl.inspection`: what gates and losses did.
 - `sk_mtl.balancing`: how task losses become gradients.
 - `sk_mtl.tasks`: kinds of task; `sk_mtl.nn`: the networks' parts as plain torch modules.
@@ -21,14 +24,19 @@ Beside them:
 
 from sk_mtl._training import NonFiniteLossError
 from sk_mtl._version import __version__
+from sk_mtl._views import TaskView
 from sk_mtl.architectures import CGC, ESMM, PLE, MMoE, SharedBottom
+from sk_mtl.persistence import ModelFileError, load
 
 __all__ = [
     "CGC",
     "ESMM",
     "PLE",
     "MMoE",
+    "ModelFileError",
     "NonFiniteLossError",
     "SharedBottom",
+    "TaskView",
     "__version__",
+    "load",
 ]

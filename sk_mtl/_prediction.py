@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from sk_mtl._features import FeatureEncoder
 from sk_mtl._inputs import check_labels, check_rows
 from sk_mtl._training import MultiTaskNet, Rows, predict_logits
+from sk_mtl._views import TaskView
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import CLASSIFICATION_NAMES, RegressionTask, Task, logit_slices
 
@@ -208,6 +209,24 @@ class PredictionMixin(BaseEstimator):
             for label in task.classes_.tolist()
         ]
         return np.array(names, dtype=object)
+
+    def task_view(self, task: str | int) -> TaskView:
+        """Return one task as a fitted classifier or regressor with a single target.
+
+        Parameters
+        ----------
+        task : str or int
+            The task's name or position.
+
+        Returns
+        -------
+        TaskView
+            A light view of this estimator, see `sk_mtl.TaskView`.
+        """
+        check_is_fitted(self)
+        view = TaskView(self, task)
+        view._task()  # an unknown task raises now
+        return view
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the mean over tasks of accuracy (classes) or R² (regression).

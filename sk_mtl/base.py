@@ -1,4 +1,4 @@
-"""The scikit-learn face that all architectures share: parameters, fit, persistence."""
+"""The scikit-learn face that all architectures share: parameters and fit."""
 
 from abc import abstractmethod
 from copy import deepcopy
@@ -37,7 +37,6 @@ from sk_mtl._training import (
     MultiTaskNet,
     RestoreBest,
     Rows,
-    available_device,
     carry_optimizer_state,
     fit_epochs,
     make_net,
@@ -45,6 +44,7 @@ from sk_mtl._training import (
 )
 from sk_mtl.balancing import BALANCERS, LossBalancer
 from sk_mtl.nn import ACTIVATIONS, FeatureEmbedding, MultiTaskModule, Towers
+from sk_mtl.persistence import PersistenceMixin
 from sk_mtl.tasks import Task, encode_targets, make_tasks
 
 __all__ = [
@@ -73,7 +73,7 @@ TRAINING_PARAMETERS = {
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class MultiTaskEstimator(PredictionMixin):
+class MultiTaskEstimator(PersistenceMixin, PredictionMixin):
     """A multi-task network as a scikit-learn estimator: what all architectures share.
 
     A subclass adds its parameters as fields and builds its bottom; see
@@ -343,7 +343,13 @@ class MultiTaskEstimator(PredictionMixin):
         if hasattr(self, "history_"):
             history = pd.concat([self.history_, history], ignore_index=True)
         history["epoch"] = np.arange(1, len(history) + 1)
-        self.history_, self.n_iter_ = history, len(history)
+        self.history_ = history
+        self._describe_tasks(tasks)
+        self.net_, self.module_ = net, net.module_
+
+    def _describe_tasks(self, tasks: Tasks) -> None:
+        """Set the public attributes that follow from tasks and history."""
+        self.n_iter_ = len(self.history_)
         self.tasks_ = tasks
         self.task_names_ = [task.name for task in tasks]
         ends = np.cumsum([0 if task.classes_ is None else len(task.classes_) for task in tasks])
@@ -355,7 +361,6 @@ class MultiTaskEstimator(PredictionMixin):
         classes = [task.classes_ for task in tasks if task.classes_ is not None]
         if len(classes) == len(tasks):
             self.classes_ = classes[0] if self._fitted_.single else as_object_array(classes)
-        self.net_, self.module_ = net, net.module_
 
     def _check_unchanged(self) -> None:
         """Refuse to go on with another network than the one fitted."""
@@ -379,31 +384,3 @@ class MultiTaskEstimator(PredictionMixin):
             raise ValueError(
                 f"{' and '.join(f'`{n}`' for n in names)} are both 0; pass at least 1."
             )
-
-    # Persistence ------------------------------------------------------------------------------
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(super().__getstate__())
-        if state.pop("net_", None) is not None:
-            module = state.pop("module_")
-            state["_weights"] = {
-                name: tensor.numpy(force=True) for name, tensor in module.state_dict().items()
-            }
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        state = dict(state)
-        weights = state.pop("_weights", None)
-        super().__setstate__(state)
-        if weights is None:
-            return
-        fitted = self._fitted_
-        # The parameters as fitted: they may have been set to others since.
-        shell = type(self)(**fitted.params)
-        device = available_device(fitted.params["device"])
-        net = shell._make_net(self.tasks_, fitted.encoder, fitted.seed, device, goes_on=False)
-        tensors = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
-        net.module_.load_state_dict(tensors)
-        # Going on repeats no order of rows that training has seen.
-        net.iterator_train__generator.manual_seed(fitted.seed + self.n_iter_)
-        self.net_, self.module_ = net, net.module_.eval()

@@ -25,7 +25,7 @@ def logit_of_product(a: Tensor, b: Tensor) -> Tensor:
     >>> import torch
     >>> a, b = torch.tensor([0.3, -800.0]), torch.tensor([-1.2, -800.0])
     >>> logit_of_product(a, b)
-    tensor([   -1.6996, -1600.0000])
+    tensor([   -1.8750, -1600.0000])
     """
     return -torch.logsumexp(torch.stack([-a, -b, -a - b]), dim=0)
 

@@ -1,0 +1,315 @@
+"""Saving and loading fitted estimators: pickles without torch objects, and files without pickle.
+
+A pickle (joblib's too) holds the weights as numpy arrays, so it depends on no device. `save` and
+`load` go through a safetensors file with the rest as JSON in its header: nothing in it is executed.
+"""
+
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import sklearn
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.utils.validation import check_is_fitted
+
+from sk_mtl._features import FeatureEncoder, FeatureSpec
+from sk_mtl._prediction import Fitted
+from sk_mtl._training import available_device
+from sk_mtl._version import __version__
+from sk_mtl.tasks import KINDS
+
+FORMAT = 1
+"""Version of the file format of `save`."""
+
+RUNTIME_ONLY = ("callbacks", "random_state", "balancer", "optimizer")
+"""Parameters that matter for training only and may hold objects that JSON cannot."""
+
+
+class ModelFileError(ValueError):
+    """A file that `load` cannot take: truncated, altered, or not written by `save`."""
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a saved estimator depends on."""
+    return {
+        "sk_mtl": __version__,
+        "scikit-learn": sklearn.__version__,
+        "torch": torch.__version__.split("+")[0],
+    }
+
+
+def warn_of_other_versions(owner: str, saved: dict[str, str]) -> None:
+    """Warn once per package whose version is not the one that saved the estimator."""
+    for package, now in versions().items():
+        before = saved.get(package, "unknown")
+        if before != now:
+            warnings.warn(
+                InconsistentVersionWarning(
+                    estimator_name=f"{owner} (package {package})",
+                    current_sklearn_version=now,
+                    original_sklearn_version=before,
+                ),
+                stacklevel=3,
+            )
+
+
+class PersistenceMixin(BaseEstimator):
+    """Pickling and saving of a multi-task estimator."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(super().__getstate__())
+        if state.pop("net_", None) is not None:
+            module = state.pop("module_")
+            state["_weights"] = {
+                name: tensor.numpy(force=True) for name, tensor in module.state_dict().items()
+            }
+            state["_versions"] = versions()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        weights, saved = state.pop("_weights", None), state.pop("_versions", {})
+        super().__setstate__(state)
+        if weights is not None:
+            warn_of_other_versions(type(self).__name__, saved)
+            self._restore(weights)
+
+    def _restore(self, weights: dict[str, NDArray]) -> None:
+        """Build network and net anew from the parameters at `fit`, and fill in the weights."""
+        fitted: Any = self._fitted_
+        # The parameters as fitted: they may have been set to others since.
+        shell = type(self)(**fitted.params)
+        device = available_device(fitted.params["device"])
+        net = shell._make_net(self.tasks_, fitted.encoder, fitted.seed, device, goes_on=False)
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
+        net.module_.load_state_dict(tensors)
+        # Going on repeats no order of rows that training has seen.
+        net.iterator_train__generator.manual_seed(fitted.seed + self.n_iter_)
+        self.net_, self.module_ = net, net.module_.eval()
+
+    def save(self, path: str | Path) -> None:
+        """Save the fitted estimator without pickle: weights as safetensors, the rest as JSON.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write, by custom ``*.safetensors``. Needs the package safetensors.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError
+            If classes, categories or a parameter are of a type that JSON has no form for.
+
+        Warns
+        -----
+        UserWarning
+            If `callbacks`, `random_state`, `balancer` or `optimizer` is an object: it is left
+            out, and `load` gives the parameter its default. Predictions do not depend on them.
+
+        See Also
+        --------
+        sk_mtl.load : Read the file.
+        """
+        check_is_fitted(self)
+        save_file = _safetensors().torch.save_file
+        tensors = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in self.module_.state_dict().items()
+        }
+        config = json.dumps(_describe(self), allow_nan=True)
+        metadata = {"sk_mtl": config, "sha256": _digest(config, tensors)}
+        save_file(tensors, str(path), metadata=metadata)
+
+
+def load(path: str | Path) -> Any:
+    """Load an estimator that `save` wrote. Nothing in the file is executed.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    estimator
+        Fitted; its predictions equal those of the one saved. On a machine without the device it
+        was trained on it warns and uses the CPU.
+
+    Raises
+    ------
+    ModelFileError
+        If the file is truncated, altered or foreign.
+    FileNotFoundError
+        If there is no such file.
+    """
+    safetensors = _safetensors()
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}.")
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        config = metadata["sk_mtl"]
+        if metadata["sha256"] != _digest(config, tensors):
+            raise ValueError("its checksum does not fit its content")
+        return _rebuild(json.loads(config), tensors)
+    except Exception as error:  # whatever a damaged file leads to, the user hears one thing
+        raise ModelFileError(
+            f"{str(path)!r} is no intact file of sk_mtl's `save` "
+            f"({type(error).__name__}: {error}). Save the estimator again."
+        ) from error
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.torch
+    except ImportError as error:
+        raise ImportError(
+            'save and load need the package safetensors: pip install "sk_mtl[save]".'
+        ) from error
+    return safetensors
+
+
+def _digest(config: str, tensors: dict[str, torch.Tensor]) -> str:
+    """Return a checksum over everything in the file that counts."""
+    digest = hashlib.sha256(config.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _to_json(value: Any) -> Any:
+    """Return a value in JSON's types; arrays, indices and tuples keep what they are by a tag."""
+    if isinstance(value, pd.Index | np.ndarray):
+        kind = "index" if isinstance(value, pd.Index) else "array"
+        dtype = "str" if pd.api.types.is_string_dtype(value.dtype) else str(value.dtype)
+        items = [_to_json(item) for item in value.tolist()]
+        return {"type": kind, "dtype": dtype, "items": items}
+    if isinstance(value, tuple):
+        return {"type": "tuple", "items": [_to_json(item) for item in value]}
+    if isinstance(value, list):
+        return [_to_json(item) for item in value]
+    if isinstance(value, dict):
+        pairs = [[_to_json(key), _to_json(item)] for key, item in value.items()]
+        return {"type": "dict", "items": pairs}
+    if isinstance(value, np.generic):
+        return _to_json(value.item())
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(
+        f"{type(value).__name__} {value!r} has no form in JSON; use joblib.dump for this estimator."
+    )
+
+
+def _from_json(value: Any) -> Any:
+    """Undo `_to_json`."""
+    if isinstance(value, list):
+        return [_from_json(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    items = value["items"]
+    match value["type"]:
+        case "tuple":
+            return tuple(_from_json(items))
+        case "dict":
+            return {_from_json(key): _from_json(item) for key, item in items}
+        case "index":
+            dtype = object if value["dtype"] in ("str", "object") else value["dtype"]
+            return pd.Index(_from_json(items), dtype=dtype)
+        case "array":
+            dtype = object if value["dtype"] == "object" else value["dtype"]
+            return np.array(_from_json(items), dtype=dtype)
+        case other:
+            raise ValueError(f"unknown type {other!r}")
+
+
+def _describe(estimator: Any) -> dict[str, Any]:
+    """Return everything but the weights, in JSON's types."""
+    fitted, params = estimator._fitted_, {}
+    for name, value in fitted.params.items():
+        try:
+            params[name] = _to_json(value)
+        except TypeError:
+            if name not in RUNTIME_ONLY:
+                raise
+            warnings.warn(
+                f"`{name}` is left out of the file: {value!r} has no form in JSON.",
+                UserWarning,
+                stacklevel=3,
+            )
+    encoder = {
+        name: _to_json(tuple(value) if isinstance(value, FeatureSpec) else value)
+        for name, value in vars(fitted.encoder).items()
+        if name.endswith("_")
+    }
+    tasks = [
+        {"kind": task.kind, "state": {name: _to_json(v) for name, v in vars(task).items()}}
+        for task in estimator.tasks_
+    ]
+    history = estimator.history_.to_dict(orient="list")
+    return {
+        "format": FORMAT,
+        "class": type(estimator).__name__,
+        "versions": versions(),
+        "params": params,
+        "encoder": encoder,
+        "tasks": tasks,
+        "seed": fitted.seed,
+        "single": fitted.single,
+        "n_features_in_": estimator.n_features_in_,
+        "feature_names_in_": _to_json(getattr(estimator, "feature_names_in_", None)),
+        "history": _to_json(history),
+    }
+
+
+def _find_class(name: str) -> type[Any]:
+    """Return the imported estimator class of a name; a file can bring none of its own."""
+    waiting: list[type] = [PersistenceMixin]
+    for cls in waiting:
+        if cls.__name__ == name and cls is not PersistenceMixin:
+            return cls
+        waiting += cls.__subclasses__()
+    raise ValueError(f"unknown architecture {name!r}; import the module that defines it first")
+
+
+def _rebuild(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
+    """Return the estimator that a file describes."""
+    if config["format"] != FORMAT:
+        raise ValueError(f"format {config['format']}, this version reads {FORMAT}")
+    architecture = _find_class(config["class"])
+    warn_of_other_versions(config["class"], config["versions"])
+    params = {name: _from_json(value) for name, value in config["params"].items()}
+    estimator = architecture(**params)
+    params = estimator.get_params(deep=False)
+    encoder = FeatureEncoder(
+        params["categorical_features"], params["numeric_features"], params["embedding_dim"]
+    )
+    for name, value in config["encoder"].items():
+        setattr(encoder, name, _from_json(value))
+    encoder.spec_ = FeatureSpec(*encoder.spec_)
+    tasks = []
+    for described in config["tasks"]:
+        task = KINDS[described["kind"]](described["state"]["name"])
+        for name, value in described["state"].items():
+            setattr(task, name, _from_json(value))
+        tasks.append(task)
+    estimator.n_features_in_ = config["n_features_in_"]
+    if config["feature_names_in_"] is not None:
+        estimator.feature_names_in_ = _from_json(config["feature_names_in_"])
+    estimator._fitted_ = Fitted(encoder, params, config["seed"], config["single"])
+    estimator.history_ = pd.DataFrame(_from_json(config["history"]))
+    estimator._describe_tasks(tuple(tasks))
+    estimator._restore({name: tensor.numpy() for name, tensor in tensors.items()})
+    return estimator
