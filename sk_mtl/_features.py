@@ -9,8 +9,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.preprocessing import StandardScaler
 
+from sk_mtl._tables import infer_numbers
+
 MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
 """Codes of a missing value, of a category not seen at `fit`, and of the first known one."""
+
+USABLE = (
+    "pass numbers or categories (of dates: their parts, or the time since some date as a number)"
+)
+"""What to do about a dtype that is neither."""
 
 MAX_AUTO_DIM = 64
 """Widest embedding that ``embedding_dim="auto"`` chooses."""
@@ -124,7 +131,7 @@ class FeatureEncoder:
             if len(given) != n_columns:
                 raise ValueError(
                     f"`categorical_features` is a mask of {len(given)} entries and X has "
-                    f"{n_columns} columns."
+                    f"{n_columns} columns; pass one entry per column, or indices."
                 )
             return np.flatnonzero(given).tolist()
         if given.dtype.kind in "iu":
@@ -137,8 +144,8 @@ class FeatureEncoder:
             return np.unique(given).tolist()
         if not isinstance(X, pd.DataFrame):
             raise ValueError(
-                f"`categorical_features` names {given[0]!r} and X has no column names; pass a "
-                "DataFrame, or a mask or indices."
+                f"`categorical_features` names {given.tolist()[0]!r} and X has no column names; "
+                "pass a DataFrame, or a mask or indices."
             )
         position = {name: j for j, name in enumerate(self.names_)}
         unknown = [name for name in given.tolist() if name not in position]
@@ -155,12 +162,13 @@ class FeatureEncoder:
             found = values.cat.remove_unused_categories().cat.categories
         else:
             if values.dtype.kind == "f":
-                whole = values.isna() | (values == np.floor(values))
-                if not whole.all():
+                numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+                fractional = np.isinf(numbers) | (numbers > np.floor(numbers))
+                if fractional.any():
                     raise ValueError(
-                        f"Column {self.names_[j]!r} is declared categorical and holds the number "
-                        f"{values[~whole].iloc[0]}; bin it first, or leave it out of "
-                        "`categorical_features`."
+                        f"Column {self.names_[j]!r} is declared categorical, by its dtype or in "
+                        f"`categorical_features`, and holds the number {numbers[fractional][0]}; "
+                        "give it a numeric dtype and leave it out there, or bin it first."
                     )
             try:
                 found = pd.Index(pd.unique(values.dropna()))
@@ -168,12 +176,16 @@ class FeatureEncoder:
                 raise self._unusable(values, j) from error
         try:
             return found.sort_values()
-        except TypeError:  # strings among numbers: any fixed order will do
-            return pd.Index(sorted(found, key=lambda v: (type(v).__name__, v)), dtype=object)
+        except TypeError:  # such as strings among numbers: any fixed order will do
+            return pd.Index(
+                sorted(found, key=lambda v: (type(v).__name__, repr(v))),
+                dtype=object,
+                tupleize_cols=False,
+            )
 
     def _unusable(self, values: pd.Series, j: int) -> TypeError:
         """Name the first value of a column that can be neither a number nor a category."""
-        bad = next(v for v in values if v.__hash__ is None)
+        bad = next(v for v in values if not pd.api.types.is_hashable(v))
         return TypeError(
             f"Column {self.names_[j]!r} holds a {type(bad).__name__}, {bad!r}: argument must be a "
             "string or a real number; make columns of its parts first."
@@ -199,13 +211,15 @@ class FeatureEncoder:
         """Return the numeric columns as one floating block, dense or CSR."""
         columns = self.numeric_
         if isinstance(X, pd.DataFrame):
-            part = X.iloc[:, columns]
-            for j, dtype in zip(columns, part.dtypes, strict=True):
+            part = X.iloc[:, columns].copy(deep=False)
+            for position, (j, dtype) in enumerate(zip(columns, part.dtypes, strict=True)):
                 if not _is_number(dtype):
-                    part = part.assign(**{part.columns[columns.index(j)]: self._parse(X, j)})
+                    part.isetitem(position, self._parse(X.iloc[:, j], j))
             block = part.to_numpy(dtype=np.float64, na_value=np.nan)
         else:
             block = X if len(columns) == X.shape[1] else X[:, columns]
+            if block.dtype.kind not in "fiub":
+                raise ValueError(f"X has dtype {block.dtype}; {USABLE}.")
             if block.dtype.kind != "f" or block.dtype.itemsize not in (4, 8):
                 block = block.astype(np.float64)
         infinite = np.isinf(block.data if sparse.issparse(block) else block)
@@ -213,16 +227,10 @@ class FeatureEncoder:
             self._raise_infinite(block)
         return block
 
-    def _parse(self, X: pd.DataFrame, j: int) -> NDArray:
+    def _parse(self, values: pd.Series, j: int) -> NDArray:
         """Return a column that should be numeric as numbers, or say why it cannot be."""
-        values = X.iloc[:, j]
-        if values.dtype.kind in "mMc" or not (
-            values.dtype.kind in "Ob" or pd.api.types.is_string_dtype(values.dtype)
-        ):
-            raise ValueError(
-                f"Column {self.names_[j]!r} has dtype {values.dtype}; pass numbers or categories "
-                "(of dates: their parts, or the time since some date as a number)."
-            )
+        if not _is_categorical(values.dtype):
+            raise ValueError(f"Column {self.names_[j]!r} has dtype {values.dtype}; {USABLE}.")
         try:
             return pd.to_numeric(values).to_numpy(dtype=np.float64, na_value=np.nan)
         except (ValueError, TypeError) as error:
@@ -245,13 +253,22 @@ class FeatureEncoder:
         n = len(self.numeric_)
         if n == 0:
             return np.zeros(0), np.ones(0), np.zeros(0)
-        with np.errstate(invalid="ignore", divide="ignore"):  # columns that are all missing
+        # Columns may be all missing, or too large to be squared.
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             scaler = StandardScaler(with_mean=not sparse.issparse(numeric))
             scaler.fit(numeric, sample_weight=weight)
-        mean = np.nan_to_num(np.asarray(scaler.mean_, dtype=np.float64))
+        mean, scale = np.asarray(scaler.mean_), np.asarray(scaler.scale_, dtype=np.float64)
+        empty = np.isnan(mean)
+        mean, scale = np.where(empty, 0.0, mean), np.where(empty, 1.0, scale)
         if self.numeric_features == "passthrough":
             return np.zeros(n), np.ones(n), mean
-        return mean, np.nan_to_num(np.asarray(scaler.scale_, np.float64), nan=1.0), np.zeros(n)
+        if not np.isfinite(scale).all():
+            column = self.numeric_[int(np.isfinite(scale).argmin())]
+            raise ValueError(
+                f"Column {self.names_[column]!r} has a variance too large for dtype('float64'); "
+                "give it in a larger unit."
+            )
+        return mean, scale, np.zeros(n)
 
     def _embedding_dims(self) -> list[int]:
         """Resolve `embedding_dim` to one width per categorical column."""
@@ -297,10 +314,10 @@ def auto_embedding_dim(n_categories: int) -> int:
 
 
 def _column(X: Any, j: int) -> pd.Series:
-    """Return one column of any X."""
+    """Return one column of any X; numbers are equal whatever held them."""
     if isinstance(X, pd.DataFrame):
-        return X.iloc[:, j]
-    return pd.Series(X[:, [j]].toarray()[:, 0] if sparse.issparse(X) else X[:, j])
+        return infer_numbers(X.iloc[:, j])
+    return infer_numbers(pd.Series(X[:, [j]].toarray()[:, 0] if sparse.issparse(X) else X[:, j]))
 
 
 def _columns_with_nan(numeric: Any) -> list[int]:

@@ -11,7 +11,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from sk_mtl._params import per_task
-from sk_mtl._tables import Targets, is_frame, read_targets, to_pandas
+from sk_mtl._tables import infer_numbers, is_frame, plain, read_targets, to_pandas
 from sk_mtl.tasks import Column, Task
 
 
@@ -36,7 +36,7 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
     if not is_frame(X) and not sparse.issparse(X):
         X = _as_array(X)
         if X.dtype.kind == "O" and X.ndim == 2:
-            frame = _infer_columns(X)
+            frame = pd.DataFrame(X, copy=False).apply(infer_numbers)
             if all(dtype.kind in "fiu" for dtype in frame.dtypes):
                 X = frame.to_numpy()
             elif len(frame):
@@ -68,16 +68,6 @@ def _as_array(X: Any) -> NDArray:
     return np.asarray(X, dtype=object) if array.dtype.kind in "US" else array
 
 
-def _infer_columns(X: NDArray) -> pd.DataFrame:
-    """Give each column of an object array the dtype of what it holds."""
-    frame = pd.DataFrame(X, copy=False)
-    numbers = ("integer", "floating", "mixed-integer-float")
-    for name in frame.columns:
-        if pd.api.types.infer_dtype(frame[name], skipna=True) in numbers:
-            frame[name] = pd.to_numeric(frame[name])
-    return frame
-
-
 def check_labels(y: Any, sample_weight: Any, X: Any, estimator: Any) -> tuple[Any, Labels]:
     """Return the rows that count, and their labels with weights.
 
@@ -102,23 +92,21 @@ def check_labels(y: Any, sample_weight: Any, X: Any, estimator: Any) -> tuple[An
     """
     targets = read_targets(y, X, type(estimator).__name__)
     weight = check_weight(sample_weight, X, targets.names)
-    observed = targets.observed
+    observed, values = targets.observed, targets.values
     if weight is None:
         weight = None if observed.all() else observed.astype(np.float64)
     else:
-        observed = observed & (weight > 0)
-        weight = np.where(observed, weight, 0.0)
-        keep = (weight > 0).any(axis=1)
-        if not keep.all():
-            if not keep.any():
-                raise ValueError("Sample weights must contain at least one non-zero number.")
-            X = _safe_indexing(X, np.flatnonzero(keep))
-            observed, weight = observed[keep], weight[keep]
-            values = [column[keep] for column in targets.values]
-            targets = Targets(targets.names, values, observed, targets.single)
+        # Only ratios of weights count; at another scale some would be lost in float32.
+        weight = np.where(observed, weight / weight.max(), 0.0)
+        observed = weight > 0
+    keep = observed.any(axis=1)
+    if keep.any() and not keep.all():
+        X = _safe_indexing(X, np.flatnonzero(keep))
+        observed, values = observed[keep], [column[keep] for column in values]
+        weight = None if weight is None else weight[keep]
     columns = [
-        Column(name, _finite(name, values[observed[:, k]]), observed[:, k])
-        for k, (name, values) in enumerate(zip(targets.names, targets.values, strict=True))
+        Column(name, _finite(name, labels[seen]), seen)
+        for name, labels, seen in zip(targets.names, values, observed.T, strict=True)
     ]
     return X, Labels(columns, weight, targets.single)
 
@@ -139,17 +127,19 @@ def check_weight(sample_weight: Any, X: Any, names: Sequence[str]) -> NDArray | 
     Raises
     ------
     ValueError
-        If the shape is neither (n,) nor (n, K), or a weight is negative, NaN or infinite.
+        If the shape is neither (n,) nor (n, K), a weight is negative, NaN or infinite, or all
+        are zero.
     """
     if sample_weight is None:
         return None
     n, n_tasks = X.shape[0], len(names)
-    if not hasattr(sample_weight, "ndim"):
-        sample_weight = np.asarray(sample_weight)
-    if sample_weight.ndim != 2:
-        row = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        return np.tile(row[:, None], (1, n_tasks))
-    weight = np.asarray(sample_weight, dtype=np.float64)
+    try:
+        weight = np.asarray(sample_weight, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`sample_weight` cannot be read as numbers ({error}).") from error
+    if weight.ndim == 1:
+        weight = _check_sample_weight(weight, X, dtype=np.float64, ensure_non_negative=True)
+        return np.tile(weight[:, None], (1, n_tasks))
     if weight.shape != (n, n_tasks):
         raise ValueError(
             f"`sample_weight` has shape {weight.shape}; pass ({n},), one weight per row, or "
@@ -162,6 +152,8 @@ def check_weight(sample_weight: Any, X: Any, names: Sequence[str]) -> NDArray | 
             f"`sample_weight` of task {names[k]!r} is {weight[row, k]} in row {row}; weights must "
             "be finite and at least 0 (0 leaves the label out)."
         )
+    if not weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
     return weight
 
 
@@ -171,14 +163,30 @@ def resolve_classes(classes: Any, names: list[str], single: bool) -> list[Any] |
     Raises
     ------
     ValueError
-        If `classes` has another length than there are tasks, or names no task.
+        If `classes` has another length than there are tasks, names no task, or gives one of them
+        something other than labels.
     """
     if classes is None:
         return None
-    if single and not isinstance(classes, Mapping):
-        return [np.asarray(classes)]
-    given = per_task(classes, names, "classes", None)
-    return [None if known is None else np.asarray(known) for known in given]
+    one_array = single and not isinstance(classes, Mapping)
+    given = [classes] if one_array else per_task(classes, names, "classes", None)
+    return [
+        None if known is None else _labels(known, name)
+        for name, known in zip(names, given, strict=True)
+    ]
+
+
+def _labels(known: Any, name: str) -> NDArray:
+    """Return the labels that a task may have, in a plain dtype."""
+    if isinstance(known, str) or np.ndim(known) != 1:
+        raise ValueError(
+            f"`classes` of task {name!r} must be an array of its labels, got {known!r}; with "
+            "several tasks pass one such array per task, None for a regression."
+        )
+    labels, observed = plain(pd.Series(known), name)
+    if not observed.all():
+        raise ValueError(f"`classes` of task {name!r} holds a missing value; leave it out.")
+    return labels
 
 
 def check_same_tasks(tasks: Sequence[Task], labels: Labels) -> None:

@@ -28,15 +28,24 @@ def check_parameters(estimator: Any) -> None:
     """
     owner, given = type(estimator).__name__, estimator.get_params(deep=False)
     constraints = {f.name: f.metadata["constraints"] for f in fields(estimator)}
-    for name, (rule, *_) in constraints.items():
-        if isinstance(rule, UnitsRule):
-            if not rule.allows(given[name]):
-                raise InvalidParameterError(
-                    f"The {name!r} parameter of {owner} must be {rule}. "
-                    f"Got {given[name]!r} instead."
-                )
+    for name, rules in constraints.items():
+        broken = _broken_rule(rules, given[name])
+        if broken is not None:
+            raise InvalidParameterError(
+                f"The {name!r} parameter of {owner} must be {broken}. Got {given[name]!r} instead."
+            )
+        if isinstance(rules[0], UnitsRule):
             del given[name]
     validate_parameter_constraints(constraints, given, caller_name=owner)
+
+
+def _broken_rule(rules: list[Any], value: Any) -> str | None:
+    """Return the rule that a value breaks, of those that scikit-learn has no constraint for."""
+    if isinstance(rules[0], UnitsRule):
+        return None if rules[0].allows(value) else str(rules[0])
+    if isinstance(value, bool | np.bool_) and any(isinstance(rule, Interval) for rule in rules):
+        return "a number, not a bool"
+    return None
 
 
 class UnitsRule:
@@ -215,13 +224,13 @@ def resolve_loss_weights(value: Any, names: list[str]) -> list[float] | None:
 
 def resolve_tower_units(value: Any, names: list[str], default: tuple) -> list[tuple[int, ...]]:
     """Return the widths of each task's tower."""
-    units = [value] * len(names) if is_units(value) else None
-    if units is None and isinstance(value, Mapping | list | tuple):
-        units = per_task(value, names, "tower_units", default)
-    for name, widths in zip(names, units or [value] * len(names), strict=True):
+    # A list with a tuple in it is one per task; with numbers only it is one for all.
+    differ = isinstance(value, Mapping) or any(np.iterable(entry) for entry in value)
+    units = per_task(value, names, "tower_units", default) if differ else [value] * len(names)
+    for name, widths in zip(names, units, strict=True):
         if not is_units(widths):
             raise ValueError(
                 f"`tower_units` of task {name!r} must be {UNITS}, got {widths!r}; pass one tuple "
                 "for all tasks, a list of tuples, or a dict by task name."
             )
-    return [tuple(int(width) for width in widths) for widths in units or []]
+    return [tuple(int(width) for width in widths) for widths in units]

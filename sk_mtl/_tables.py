@@ -11,19 +11,36 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 def is_frame(X: Any) -> bool:
     """Whether `X` is a dataframe of pandas, polars or the like."""
-    return hasattr(X, "columns") and hasattr(X, "dtypes")
+    # Asked of the class: an instance that is lazy would have to resolve its columns.
+    return hasattr(type(X), "columns") and hasattr(type(X), "dtypes")
 
 
 def to_pandas(X: Any) -> pd.DataFrame:
     """Return a dataframe as pandas; columns of another library go through numpy."""
     if isinstance(X, pd.DataFrame):
         return X
+    if hasattr(X, "collect"):
+        raise TypeError(f"A {type(X).__name__} holds no rows yet; pass what its collect() returns.")
     return pd.DataFrame({name: X[name].to_numpy() for name in X.columns})
 
 
 def is_series(y: Any) -> bool:
     """Whether `y` is one named column."""
     return hasattr(y, "name") and hasattr(y, "to_numpy")
+
+
+def infer_numbers(values: pd.Series) -> pd.Series:
+    """Give a column of objects that are all numbers, or of a rare float dtype, a common one."""
+    if values.dtype == object and pd.api.types.infer_dtype(values, skipna=True) in NUMBERS:
+        values = pd.to_numeric(values)
+    return values.astype(np.float64) if values.dtype in RARE_FLOATS else values
+
+
+NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
+"""What pandas calls the contents of object columns that hold numbers."""
+
+RARE_FLOATS = (np.float16, np.longdouble)
+"""Floats that a pandas index cannot hold."""
 
 
 class Targets(NamedTuple):
@@ -90,7 +107,7 @@ def read_targets(y: Any, X: Any, owner: str) -> Targets:
         # scikit-learn's rule for a column vector: warn, and treat it as one-dimensional.
         column_or_1d(np.empty((len(frame), 1)), warn=True)
         single = True
-    columns = [_plain(frame.iloc[:, k], name) for k, name in enumerate(names)]
+    columns = [plain(frame.iloc[:, k], name) for k, name in enumerate(names)]
     observed = np.column_stack([mask for _, mask in columns])
     if single and not observed.all():
         raise ValueError(
@@ -112,7 +129,7 @@ PLAIN = {"integer": np.int64, "floating": np.float64, "mixed-integer-float": np.
 """Plain dtypes of the object columns that pandas finds to hold numbers."""
 
 
-def _plain(series: pd.Series, name: str) -> tuple[NDArray, NDArray]:
+def plain(series: pd.Series, name: str) -> tuple[NDArray, NDArray]:
     """Return one column's labels in a plain dtype, and the mask of those observed."""
     observed = series.notna().to_numpy()
     if series.dtype.kind in "fiub" and isinstance(series.dtype, np.dtype):

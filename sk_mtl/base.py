@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from typing import Any, Self
 
@@ -31,8 +32,10 @@ from sk_mtl._params import (
     resolve_tower_units,
 )
 from sk_mtl._prediction import Fitted, PredictionMixin, as_object_array
+from sk_mtl._reporting import CallbackSupportMixin, FitReport, with_callbacks
 from sk_mtl._training import (
     OPTIMIZERS,
+    EpochHook,
     MultiTaskLoss,
     MultiTaskNet,
     RestoreBest,
@@ -73,7 +76,7 @@ TRAINING_PARAMETERS = {
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class MultiTaskEstimator(PersistenceMixin, PredictionMixin):
+class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, PredictionMixin):
     """A multi-task network as a scikit-learn estimator: what all architectures share.
 
     A subclass adds its parameters as fields and builds its bottom; see
@@ -140,6 +143,7 @@ class MultiTaskEstimator(PersistenceMixin, PredictionMixin):
 
     # Fit --------------------------------------------------------------------------------------
 
+    @with_callbacks
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Fit the network to all tasks at once.
 
@@ -165,7 +169,12 @@ class MultiTaskEstimator(PersistenceMixin, PredictionMixin):
             is unfitted or, with `warm_start`, as it was.
         """
         goes_on = self.warm_start and hasattr(self, "net_")
-        return self._fit(X, y, sample_weight, goes_on=goes_on, epochs=self.max_epochs)
+        report = None
+        if hasattr(self, "_skl_callbacks"):
+            report = FitReport(self, X, y, sample_weight, self.max_epochs)
+        return self._fit(
+            X, y, sample_weight, goes_on=goes_on, epochs=self.max_epochs, report=report
+        )
 
     def partial_fit(
         self,
@@ -205,6 +214,7 @@ class MultiTaskEstimator(PersistenceMixin, PredictionMixin):
         goes_on: bool,
         epochs: int,
         classes: Any = None,
+        report: FitReport | None = None,
     ) -> Self:
         if goes_on:
             self._check_unchanged()
@@ -232,13 +242,20 @@ class MultiTaskEstimator(PersistenceMixin, PredictionMixin):
             features = encoder.transform(X)
             net = self._make_net(tasks, encoder, seed, device, goes_on)
             train, held_out = self._split(features, targets, labels.weight, seed, device)
-            fit_epochs(net, train, held_out, epochs)
+            fitted = Fitted(encoder, self.get_params(deep=False), seed, labels.single)
+
+            so_far = partial(self._snapshot, fitted, net, tasks)
+            hook = None
+            if report is not None:
+                hook = EpochHook(report.begin_epoch, partial(report.end_epoch, so_far))
+            fit_epochs(net, train, held_out, epochs, hook)
         except Exception:
             if not goes_on:
                 self._forget()
             raise
-        self._fitted_ = Fitted(encoder, self.get_params(deep=False), seed, labels.single)
-        self._publish(net, tasks)
+        self._publish(fitted, net, tasks)
+        if report is not None:
+            report.end(so_far)
         return self
 
     def _make_net(
@@ -337,8 +354,9 @@ class MultiTaskEstimator(PersistenceMixin, PredictionMixin):
         order = check_random_state(seed).permutation(n)
         return rows(np.sort(order[n_held_out:])), rows(np.sort(order[:n_held_out]))
 
-    def _publish(self, net: MultiTaskNet, tasks: Tasks) -> None:
+    def _publish(self, fitted: Fitted, net: MultiTaskNet, tasks: Tasks) -> None:
         """Set the fitted attributes."""
+        self._fitted_ = fitted
         history = pd.DataFrame(net.epochs())
         if hasattr(self, "history_"):
             history = pd.concat([self.history_, history], ignore_index=True)
@@ -346,6 +364,15 @@ class MultiTaskEstimator(PersistenceMixin, PredictionMixin):
         self.history_ = history
         self._describe_tasks(tasks)
         self.net_, self.module_ = net, net.module_
+
+    def _snapshot(self, fitted: Fitted, net: MultiTaskNet, tasks: Tasks) -> dict[str, Any]:
+        """Return the fitted attributes that the estimator would have if it stopped now."""
+        twin = clone(self)
+        twin.n_features_in_ = self.n_features_in_
+        if hasattr(self, "feature_names_in_"):
+            twin.feature_names_in_ = self.feature_names_in_
+        twin._publish(fitted, net, tasks)
+        return {name: value for name, value in vars(twin).items() if name.endswith("_")}
 
     def _describe_tasks(self, tasks: Tasks) -> None:
         """Set the public attributes that follow from tasks and history."""

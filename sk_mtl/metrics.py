@@ -51,6 +51,17 @@ class _Scorer:
         return get_routing_for_object(self._request)
 
 
+class _BinaryView(TaskView):
+    """A binary task with classes 0 and 1, whatever its labels: metrics want a positive class."""
+
+    @property
+    def classes_(self) -> NDArray:
+        return np.array([0, 1])
+
+    def predict(self, X: ArrayLike) -> NDArray:
+        return self.predict_proba(X).argmax(axis=1)
+
+
 class TaskScorer(_Scorer):
     """One metric of one task over its observed labels; made by `task_scorer`."""
 
@@ -63,7 +74,8 @@ class TaskScorer(_Scorer):
     ) -> float:
         """Score the task's predictions of X against its column of y."""
         view = TaskView(estimator, self.task)
-        name = view._task().name
+        task = view._task()
+        name = task.name
         targets = read_targets(y, X, type(estimator).__name__)
         if targets.names == [f"task_{k}" for k in range(len(targets.names))]:
             # An array has no names: positions count.
@@ -81,8 +93,12 @@ class TaskScorer(_Scorer):
         if not seen.any():
             return float("nan")
         rows = X if seen.all() else _safe_indexing(X, np.flatnonzero(seen))
+        labels = targets.values[k][seen]
+        if task.classes_ is not None and len(task.classes_) == 2:
+            view, labels = _BinaryView(estimator, self.task), labels == task.classes_[1]
+            labels = labels.astype(int)
         kwargs = {} if weight is None else {"sample_weight": weight[seen, k]}
-        return float(get_scorer(self.metric)(view, rows, targets.values[k][seen], **kwargs))
+        return float(get_scorer(self.metric)(view, rows, labels, **kwargs))
 
     def __repr__(self) -> str:
         return f"task_scorer({self.metric!r}, task={self.task!r})"
@@ -113,7 +129,8 @@ def task_scorer(metric: Any, task: str | int) -> TaskScorer:
     ----------
     metric : str or scorer
         Name of a scikit-learn scorer such as "roc_auc" or "r2", or a scorer made by
-        `sklearn.metrics.make_scorer`.
+        `sklearn.metrics.make_scorer`. Labels of a binary task reach it as 0 and 1, in the order
+        of its classes.
     task : str or int
         The task's name or position.
 

@@ -169,18 +169,19 @@ class MultiTaskStratifiedKFold(_BaseKFold):
         """Return each row's fold, (n,), from label indicators (n, L)."""
         n, k = len(labels), self.n_splits
         rng = check_random_state(self.random_state if self.shuffle else 0)
-        fold = np.full(n, -1)
-        lacks = np.tile(labels.sum(axis=0) / k, (k, 1))  # labels that each fold is still to get
-        room = np.full(k, n / k)
         rank = rng.permutation(n) if self.shuffle else np.arange(n)
-        for label in np.argsort(labels.sum(axis=0), kind="stable"):
+        fold = np.full(n, -1)
+        share = labels.sum(axis=0) / k
+        lacks = np.tile(share, (k, 1))  # labels that each fold is still to get
+        while (fold < 0).any():
+            left = labels[fold < 0].sum(axis=0)
+            label = np.where(left > 0, left, n + 1).argmin()
             rows = np.flatnonzero(labels[:, label] & (fold < 0))
             for row in rows[np.argsort(rank[rows])]:
-                # Where the label lacks most, then where there is most room.
-                choice = np.lexsort((-room, -lacks[:, label]))[0]
-                fold[row] = choice
+                # Where the label lacks most; among equals, where the row's labels lack most.
+                need = (lacks / share)[:, labels[row]].sum(axis=1)
+                fold[row] = choice = np.lexsort((-need, -lacks[:, label]))[0]
                 lacks[choice] -= labels[row]
-                room[choice] -= 1
         return fold
 
 

@@ -99,21 +99,23 @@ class ClassificationTask(Task):
         self.classes_ = found if classes is None else np.unique(classes)
         if len(self.classes_) < 2:
             raise ValueError(
-                f"Task {self.name!r} has one class only, {self.classes_[0]!r}: there is nothing to "
-                "learn. Leave the task out, or give rows of another class."
+                f"Task {self.name!r} has one class only, {self.classes_.tolist()[0]!r}: there is "
+                "nothing to learn. Leave the task out, or give rows of another class."
             )
         return self
 
     def encode(self, values: NDArray) -> NDArray:
         """Return the position of each label among the sorted classes."""
         assert self.classes_ is not None
-        position = np.searchsorted(self.classes_, values).clip(max=len(self.classes_) - 1)
+        position = np.zeros(len(values), dtype=np.int64)
+        if _are_numbers(values) == _are_numbers(self.classes_):  # else there is no common order
+            position = np.searchsorted(self.classes_, values).clip(max=len(self.classes_) - 1)
         unseen = self.classes_[position] != values
         if unseen.any():
             raise ValueError(
-                f"Task {self.name!r} has the label {values[unseen][0]!r}, which the first call did "
-                f"not see; its classes are {_shorten(self.classes_)}. Pass `classes` at the first "
-                "call of partial_fit, with every label that may come."
+                f"Task {self.name!r} has the label {values[unseen].tolist()[0]!r}, which the first "
+                f"call did not see; its classes are {_shorten(self.classes_)}. Pass `classes` at "
+                "the first call of partial_fit, with every label that may come."
             )
         return position.astype(np.float64)
 
@@ -194,10 +196,10 @@ class RegressionTask(Task):
         return self
 
     def _numbers(self, values: NDArray) -> NDArray:
-        if values.dtype.kind not in "fiub":
+        if not _are_numbers(values):
             raise ValueError(
                 f"Task {self.name!r} is declared 'regression' and has labels that are no numbers, "
-                f"such as {values[0]!r}. Pass 'classification' for it, or numbers."
+                f"such as {values.tolist()[0]!r}. Pass 'classification' for it, or numbers."
             )
         numbers = values.astype(np.float64)
         if not np.isfinite(numbers).all():
@@ -234,6 +236,11 @@ KINDS: dict[str, type[Task]] = {
 """The kinds of task by name. ``"classification"`` and ``"auto"`` choose among them."""
 
 CLASSIFICATION_NAMES = {"classification", "binary", "multiclass"}
+
+
+def _are_numbers(values: NDArray) -> bool:
+    """Whether labels are numbers or booleans, rather than strings."""
+    return values.dtype.kind in "fiub"
 
 
 def _shorten(values: NDArray, most: int = 6) -> str:

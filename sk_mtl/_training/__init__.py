@@ -4,6 +4,7 @@ from sk_mtl._training.data import Batches, Rows
 from sk_mtl._training.loss import MultiTaskLoss
 from sk_mtl._training.net import (
     OPTIMIZERS,
+    EpochHook,
     MultiTaskNet,
     NonFiniteLossError,
     RestoreBest,
@@ -19,6 +20,7 @@ from sk_mtl._training.optim import LazyAdam
 __all__ = [
     "OPTIMIZERS",
     "Batches",
+    "EpochHook",
     "LazyAdam",
     "MultiTaskLoss",
     "MultiTaskNet",

@@ -204,6 +204,42 @@ class RestoreBest(Callback):
         self.weights_ = None
 
 
+class EpochHook(Callback):
+    """Call back at the begin and the end of every epoch; stop after one that says so.
+
+    Its `stopper` comes last among a net's callbacks, so that all others see the last epoch too.
+
+    Parameters
+    ----------
+    begin : callable () -> None
+        Called when an epoch begins.
+    end : callable () -> bool
+        Called when an epoch ends; true ends training.
+    """
+
+    def __init__(self, begin: Callable[[], None], end: Callable[[], bool]) -> None:
+        self.begin, self.end = begin, end
+        self.stopper = _Stopper()
+
+    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Call `begin`."""
+        self.begin()
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Call `end`."""
+        self.stopper.wanted = self.end()
+
+
+class _Stopper(Callback):
+    """End training when an `EpochHook` wants it."""
+
+    wanted = False
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        if self.wanted:
+            raise KeyboardInterrupt  # skorch's way to end training from a callback
+
+
 def resolve_device(device: str) -> torch.device:
     """Return the torch device of a name, "auto" being the GPU if there is one."""
     if device == "auto":
@@ -292,7 +328,13 @@ def make_net(
     return net.initialize()
 
 
-def fit_epochs(net: MultiTaskNet, rows: Rows, valid: Rows | None, epochs: int) -> MultiTaskNet:
+def fit_epochs(
+    net: MultiTaskNet,
+    rows: Rows,
+    valid: Rows | None,
+    epochs: int,
+    hook: EpochHook | None = None,
+) -> MultiTaskNet:
     """Train for some epochs, every random number drawn from generators of the net's own.
 
     Parameters
@@ -303,7 +345,12 @@ def fit_epochs(net: MultiTaskNet, rows: Rows, valid: Rows | None, epochs: int) -
         Rows to train on, and rows held out or None.
     epochs : int
         Number of epochs at most.
+    hook : EpochHook, optional
+        What to call back in this run only.
     """
+    callbacks = net.callbacks_
+    if hook is not None:
+        net.callbacks_ = [("begin", hook), *callbacks, ("stop", hook.stopper)]
     net.train_split = None if valid is None else predefined_split(valid)
     seed = int(torch.randint(2**62, (), generator=net.iterator_train__generator))
     net.module_.set_generator(torch.Generator(net.device).manual_seed(seed))
@@ -311,7 +358,7 @@ def fit_epochs(net: MultiTaskNet, rows: Rows, valid: Rows | None, epochs: int) -
         net.partial_fit(rows, epochs=epochs)
     finally:
         net.module_.set_generator(None)
-        net.train_split = None
+        net.train_split, net.callbacks_ = None, callbacks
     embedding = net.module_.embedding
     if embedding.n_categorical:
         embedding.fill_unseen(rows.categorical)

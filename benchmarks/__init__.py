@@ -1,0 +1,1 @@
+"""Measures quality on public and synthetic data: ``python -m benchmarks NAME``."""

@@ -1,0 +1,25 @@
+"""Measures one study and writes docs/results/NAME.md: ``python -m benchmarks NAME``."""
+
+import argparse
+import time
+from importlib import import_module
+
+from benchmarks.report import write
+
+STUDIES = ("adult", "census", "click_conversion", "correlated_tasks")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", choices=STUDIES)
+    parser.add_argument("--runs", type=int, help="runs (seeds) of each model; default: the study's")
+    parser.add_argument("--quick", action="store_true", help="small and only printed, not written")
+    args = parser.parse_args()
+    study = import_module(f"benchmarks.{args.name}")
+    runs = args.runs or (2 if args.quick else study.RUNS)
+    start = time.perf_counter()
+    report = study.run(runs, args.quick)
+    write(args.name, study.__doc__, runs, report, time.perf_counter() - start, args.quick)
+
+
+main()

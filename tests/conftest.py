@@ -1,0 +1,93 @@
+"""What the tests share: every public estimator, small ones of them, and a tiny table."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import sk_mtl
+from sk_mtl.base import MultiTaskEstimator
+
+CLASSES = [value for value in map(vars(sk_mtl).get, sk_mtl.__all__) if isinstance(value, type)]
+
+ESTIMATORS = [cls for cls in CLASSES if issubclass(cls, MultiTaskEstimator)]
+"""Every public estimator, found by what it is: a new one is tested without being named."""
+
+ANY_TASK = [cls for cls in ESTIMATORS if cls is not sk_mtl.ESMM]
+"""Those that take any number of tasks of any kind; ESMM takes a chain of binary ones."""
+
+FEW_UNITS = {
+    "bottom_units": (8,),
+    "expert_units": (8,),
+    "n_experts": 3,
+    "n_task_experts": 2,
+    "n_shared_experts": 1,
+}
+
+
+def small(cls, **params):
+    """Return an estimator that fits the tiny table in a few milliseconds."""
+    own = {name: value for name, value in FEW_UNITS.items() if name in cls().get_params()}
+    common = {"tower_units": (4,), "max_epochs": 2, "batch_size": 32, "lr": 0.01, "random_state": 0}
+    return cls(**{**common, **own, **params})
+
+
+class Table(NamedTuple):
+    """Rows and targets. `chain` is what ESMM takes; `Y` has a task of each kind."""
+
+    X: pd.DataFrame
+    Y: pd.DataFrame
+    chain: pd.DataFrame
+
+    def targets(self, cls):
+        """Return targets that suit an estimator: the chain for ESMM, else all kinds."""
+        return self.Y if cls in ANY_TASK else self.chain
+
+
+def make_table(n=120, seed=0):
+    """Return a table whose targets can be learned, numbers and labels missing here and there."""
+    rng = np.random.default_rng(seed)
+    age, hours = rng.normal(40, 10, n), rng.integers(10, 60, n)
+    city = rng.choice(["Bern", "Cluj", "Oslo", "Riga"], n)
+    student = rng.random(n) < 0.3
+    drive = (age - 40) / 10 + 0.5 * (city == "Bern") - 0.5 * student
+    noise = rng.normal(0, 0.3, (n, 4))
+    level = np.digitize(drive + noise[:, 2], [-0.6, 0.6])
+    X = pd.DataFrame(
+        {
+            "age": np.where(rng.random(n) < 0.1, np.nan, age),
+            "hours": hours,
+            "city": pd.Series(city).where(rng.random(n) > 0.1),
+            "student": student,
+        }
+    )
+    Y = pd.DataFrame(
+        {
+            "income": np.where(drive + noise[:, 0] > 0, ">50K", "<=50K"),
+            "married": np.where(rng.random(n) < 0.2, np.nan, drive + noise[:, 1] > 0),
+            "level": np.array(["high", "low", "mid"])[np.array([1, 2, 0])[level]],
+            "wage": 20 + 5 * drive + noise[:, 3],
+        }
+    )
+    click = (drive + noise[:, 0] > -0.3).astype(int)
+    conversion = click * (drive + noise[:, 1] > 0.2)
+    return Table(X, Y, pd.DataFrame({"click": click, "conversion": conversion}))
+
+
+@pytest.fixture
+def table():
+    """Return a tiny mixed table, a new copy for every test."""
+    return make_table()
+
+
+@pytest.fixture(autouse=True)
+def _global_state():
+    """Restore the global generators after each test, and let none change global settings."""
+    settings = torch.get_num_threads(), torch.get_default_dtype()
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    yield
+    torch.set_rng_state(torch_state)
+    np.random.set_state(numpy_state)  # noqa: NPY002
+    assert (torch.get_num_threads(), torch.get_default_dtype()) == settings

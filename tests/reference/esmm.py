@@ -1,0 +1,31 @@
+"""ESMM, Ma et al., SIGIR 2018: products of probabilities, and a loss on nothing else."""
+
+import torch
+
+from reference.parts import tower
+
+
+def conditional_logits(rows, weights, activation):
+    """The towers' logits of each step given the one before; all towers read the embedding x."""
+    return [[tower(x, of_task, activation)[0] for of_task in weights] for x in rows]
+
+
+def probabilities(logits):
+    """p_1, p_1 p_2, p_1 p_2 p_3 and so on, of each row."""
+    out = []
+    for row in logits:
+        joint, product = [], 1.0
+        for logit in row:
+            product = product * (1.0 / (1.0 + torch.exp(-logit)))
+            joint.append(product)
+        out.append(joint)
+    return out
+
+
+def loss(logits, labels):
+    """BCE(click, pCTR) + BCE(click and conversion, pCTCVR) + ..., each a mean over all rows."""
+    total = 0.0
+    for row, of_row in zip(probabilities(logits), labels, strict=True):
+        for p, y in zip(row, of_row, strict=True):
+            total = total - (torch.log(p) if y == 1 else torch.log(1.0 - p))
+    return total / len(labels)

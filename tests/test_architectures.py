@@ -1,0 +1,659 @@
+"""Every architecture against its naive reference, and what all architectures must keep."""
+
+import copy
+import decimal
+import itertools
+import math
+
+import modules
+import pytest
+import reference.embedding
+import reference.esmm
+import reference.extraction
+import reference.loss
+import reference.mmoe
+import reference.parts
+import reference.shared_bottom
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from modules import ESTIMATORS, N_FEATURES, make_inputs, make_module, randn, randomize
+from numpy.testing import assert_allclose
+from torch import nn
+from torch.testing import assert_close
+
+from sk_mtl import architectures
+from sk_mtl._training import MultiTaskLoss
+from sk_mtl.balancing import EqualBalancer
+from sk_mtl.base import MultiTaskEstimator
+from sk_mtl.nn import (
+    Dropout,
+    FeatureEmbedding,
+    Gates,
+    ProbabilityChain,
+    StackedLinear,
+    StackedMLP,
+    Towers,
+    logit_of_product,
+)
+
+GATED = ("MMoE", "CGC", "PLE")
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+
+
+# References of the bottoms: the rows of (B, D) -> [[vector per task] per row] ---------------------
+
+
+def shared_bottom(bottom, rows, activation):
+    (shared,) = modules.layers_of(bottom.mlp)
+    return reference.shared_bottom.bottom(rows, shared, bottom.n_tasks, activation)
+
+
+def mmoe(bottom, rows, activation):
+    experts, gates = modules.layers_of(bottom.experts), modules.gates_of(bottom.gates)
+    return reference.mmoe.bottom(rows, experts, gates, activation)
+
+
+def cgc(bottom, rows, activation):
+    return reference.extraction.cgc(rows, modules.level_of(bottom.level), activation)
+
+
+def ple(bottom, rows, activation):
+    levels = [modules.level_of(level) for level in bottom.levels]
+    return reference.extraction.ple(rows, levels, activation)
+
+
+def esmm(bottom, rows, activation):
+    return [[x for _ in range(bottom.n_tasks)] for x in rows]
+
+
+BOTTOMS = {"SharedBottom": shared_bottom, "MMoE": mmoe, "CGC": cgc, "PLE": ple, "ESMM": esmm}
+
+
+def reference_logits(name, module, numeric, codes, activation):
+    """The whole network, row by row; of ESMM the joint probabilities."""
+    tables, order = modules.tables_of(module.embedding)
+    rows = [
+        reference.embedding.embed(
+            numbers, of_row, modules.STATISTICS, modules.SPEC.missing_columns, tables, order
+        )
+        for numbers, of_row in zip(numeric, codes, strict=True)
+    ]
+    towers = modules.towers_of(module.towers)
+    if name == "ESMM":
+        logits = reference.esmm.conditional_logits(rows, towers, activation)
+        return torch.stack([torch.stack(row) for row in reference.esmm.probabilities(logits)])
+    hidden = BOTTOMS[name](module.bottom, rows, activation)
+    return torch.stack(reference.parts.towers(hidden, towers, activation))
+
+
+def outputs(name, module, numeric, codes):
+    logits = module(numeric, codes)
+    return logits.sigmoid() if name == "ESMM" else logits
+
+
+def test_every_architecture_has_a_reference():
+    assert set(ESTIMATORS) == set(BOTTOMS)
+    assert all(issubclass(cls, MultiTaskEstimator) for cls in ESTIMATORS.values())
+
+
+# A draw of its own for every combination; the activation goes round with them.
+COMBINATIONS = [
+    pytest.param(n_tasks, n_rows, gate_units, depth, seed, id=f"K{n_tasks}-B{n_rows}-{seed}")
+    for seed, (n_tasks, n_rows, gate_units, depth) in enumerate(
+        itertools.product([1, 2, 3], [1, 7], [(), (10,)], [1, 2])
+    )
+]
+
+
+def shape(gate_units, depth, seed):
+    """Widths and activation of one combination."""
+    units = (9, 8)[-depth:]
+    return {
+        "gate_units": gate_units,
+        "expert_units": units,
+        "bottom_units": units,
+        "activation": ("silu", "tanh", "relu")[seed % 3],
+        "n_levels": 2 + seed % 2,
+    }
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize(("n_tasks", "n_rows", "gate_units", "depth", "seed"), COMBINATIONS)
+def test_bottom_equals_reference(name, n_tasks, n_rows, gate_units, depth, seed):
+    given = shape(gate_units, depth, seed)
+    estimator = modules.make_estimator(name, **given)
+    bottom = estimator._build_bottom(N_FEATURES, n_tasks, activation=given["activation"])
+    randomize(bottom, seed)
+    x = randn(n_rows, N_FEATURES, seed=seed).requires_grad_()
+    actual = bottom(x)
+    activation = modules.FUNCTIONS[given["activation"]]
+    expected = torch.stack([torch.stack(row) for row in BOTTOMS[name](bottom, list(x), activation)])
+    assert actual.shape == (n_rows, n_tasks, bottom.out_features)
+    assert_close(actual, expected, **EXACT)
+
+    sources = [x, *bottom.parameters()]
+    functional = randn(*actual.shape, seed=seed + 1)
+    assert_close(
+        modules.gradients(actual, sources, functional),
+        modules.gradients(expected, sources, functional),
+        **EXACT,
+    )
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize(("n_tasks", "n_rows", "gate_units", "depth", "seed"), COMBINATIONS)
+def test_module_equals_reference(name, n_tasks, n_rows, gate_units, depth, seed):
+    given = shape(gate_units, depth, seed)
+    module = make_module(name, n_tasks, seed=seed, towers=seed // 3 % 2, **given)
+    numeric, codes = make_inputs(n_rows, seed)
+    numeric.requires_grad_()
+    actual = outputs(name, module, numeric, codes)
+    activation = modules.FUNCTIONS[given["activation"]]
+    expected = reference_logits(name, module, numeric, codes, activation)
+    widths = [1 if kind != "multiclass" else modules.N_CLASSES for kind in modules.KIND_ORDER]
+    n_logits = n_tasks if name == "ESMM" else sum(widths[:n_tasks])
+    assert actual.shape == (n_rows, n_logits)
+    assert_close(actual, expected, **EXACT)
+
+    sources = [numeric, *module.parameters()]
+    functional = randn(*actual.shape, seed=seed + 1)
+    assert_close(
+        modules.gradients(actual, sources, functional),
+        modules.gradients(expected, sources, functional),
+        **EXACT,
+    )
+
+
+@pytest.mark.parametrize(("m", "s"), [(0, 6), (4, 0), (4, 1), (1, 6)])
+@pytest.mark.parametrize("name", ["CGC", "PLE"])
+def test_extraction_with_few_experts_equals_reference(name, m, s):
+    module = make_module(name, 3, n_task_experts=m, n_shared_experts=s)
+    numeric, codes = make_inputs(7)
+    expected = reference_logits(name, module, numeric, codes, modules.FUNCTIONS["silu"])
+    assert_close(module(numeric, codes), expected, **EXACT)
+
+
+# Loss ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_rows", [1, 9])
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ("binary",),
+        ("binary", "binary"),
+        ("regression", "regression", "regression"),
+        ("multiclass", "multiclass"),
+        ("multiclass", "binary", "regression", "multiclass", "binary"),
+    ],
+    ids="-".join,
+)
+def test_loss_equals_reference(kinds, n_rows, weighted, seed):
+    widths = [4 + k if kind == "multiclass" else 1 for k, kind in enumerate(kinds)]
+    tasks = [modules.make_task(kind, kind, w) for kind, w in zip(kinds, widths, strict=True)]
+    logits = randn(n_rows, sum(widths), seed=seed).requires_grad_()
+    draws = randn(n_rows, len(kinds), seed=seed + 10)
+    labels = draws.clone()
+    for k, kind in enumerate(kinds):
+        if kind != "regression":
+            labels[:, k] = (draws[:, k].abs() * 1000).long() % max(widths[k], 2)
+    weight = None
+    if weighted:
+        weight = randn(n_rows, len(kinds), seed=seed + 20).abs()
+        missing = randn(n_rows, len(kinds), seed=seed + 30) > 0.5
+        labels[missing], weight[missing] = torch.nan, 0.0
+    actual = MultiTaskLoss(tasks, EqualBalancer())(logits, labels, weight)
+    weights = None if weight is None else weight.tolist()
+    expected = torch.stack(
+        reference.loss.task_losses(kinds, widths, list(logits), labels.tolist(), weights)
+    )
+    assert_close(actual, expected, **EXACT)
+    functional = randn(len(kinds), seed=seed)
+    assert_close(
+        modules.gradients(actual, [logits], functional),
+        modules.gradients(expected, [logits], functional),
+        **EXACT,
+    )
+
+
+def test_fixed_loss_weights_multiply_the_losses():
+    tasks = [modules.make_task("binary")] * 3
+    losses = torch.tensor([0.5, 1.0, 2.0])
+    assert_close(
+        MultiTaskLoss(tasks, EqualBalancer(), [2.0, 0.0, 0.5]).weigh(losses),
+        torch.tensor([1.0, 0.0, 1.0]),
+    )
+    assert_close(MultiTaskLoss(tasks, EqualBalancer()).weigh(losses), losses)
+
+
+@pytest.mark.parametrize("n_tasks", [2, 3])
+def test_esmm_loss_equals_the_papers(n_tasks):
+    module = make_module("ESMM", n_tasks)
+    numeric, codes = make_inputs(7)
+    labels = torch.ones(7, n_tasks).double().cumprod(1)
+    for i in range(7):
+        labels[i, i % (n_tasks + 1) :] = 0.0
+    tasks = [modules.make_task("binary")] * n_tasks
+    actual = MultiTaskLoss(tasks, EqualBalancer())(module(numeric, codes), labels).sum()
+    logits = module.tower_logits(numeric, codes)
+    expected = reference.esmm.loss([list(row) for row in logits], labels.tolist())
+    assert_close(actual, expected, **EXACT)
+    sources, one = list(module.parameters()), torch.tensor(1.0)
+    assert_close(
+        modules.gradients(actual, sources, one), modules.gradients(expected, sources, one), **EXACT
+    )
+
+
+# Parts --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups", [None, 1, 3, 6])
+@pytest.mark.parametrize("bias", [True, False])
+def test_stacked_linear_equals_linear_layers(groups, bias):
+    linears = [nn.Linear(4, 5, bias=bias).double() for _ in range(6)]
+    stacked = StackedLinear.from_linears(linears)
+    x = randn(7, 4) if groups is None else randn(7, groups, 4)
+    for i, linear in enumerate(linears):
+        read = x if groups is None else x[:, i * groups // 6]
+        assert_close(stacked(x)[:, i], linear(read), **EXACT)
+
+
+def test_stacked_linear_starts_as_separate_layers_do():
+    weight = StackedLinear(300, 6, 10, generator=torch.Generator().manual_seed(0)).weight
+    bound = math.sqrt(6 / 16)  # Glorot over the fans of a slice, not over those of the stack
+    assert weight.abs().max() <= bound
+    assert_close(weight.std().item(), bound / math.sqrt(3), rtol=0.02, atol=0.0)
+
+
+def test_embedding_of_every_code_equals_reference():
+    embedding = randomize(make_module("ESMM", 1).embedding)
+    n = max(modules.N_CATEGORIES) + 2
+    codes = torch.stack([torch.arange(n) % (k + 2) for k in modules.N_CATEGORIES], dim=1)
+    numeric = randn(n, modules.SPEC.n_numeric)
+    numeric[::2, 4] = torch.nan
+    numeric[1, :] = torch.nan
+    tables, order = modules.tables_of(embedding)
+    expected = [
+        reference.embedding.embed(numbers, of_row, modules.STATISTICS, [4], tables, order)
+        for numbers, of_row in zip(numeric, codes, strict=True)
+    ]
+    actual = embedding(numeric, codes)
+    assert actual.shape == (n, embedding.out_features) == (n, N_FEATURES)
+    assert_close(actual, torch.stack(expected), **EXACT)
+
+
+def test_embedding_standardizes_before_it_rounds():
+    # Seconds since 1970: float32 would only tell steps of two minutes.
+    start = 1.7e9
+    stamps = torch.tensor([[start], [start + 1.0]], dtype=torch.float64)
+    embedding = FeatureEmbedding(
+        1, mean=torch.tensor([start]).double(), scale=torch.tensor([1.0]).double()
+    ).float()
+    assert embedding(stamps, torch.zeros(2, 0, dtype=torch.int64)).tolist() == [[0.0], [1.0]]
+
+
+@pytest.mark.xfail(
+    strict=True, reason="FeatureEmbedding rounds `fill` to the default dtype, for good"
+)
+def test_embedding_fills_in_the_precision_of_the_network():
+    mean = 1.7e9 + 0.1  # numeric_features="passthrough" fills with the column's mean
+    embedding = FeatureEmbedding(1, fill=torch.tensor([mean], dtype=torch.float64)).double()
+    missing = torch.tensor([[torch.nan]], dtype=torch.float64)
+    assert embedding(missing, torch.zeros(1, 0, dtype=torch.int64)).item() == mean
+
+
+@pytest.mark.parametrize("groups", [None, 3, 6])
+def test_batch_norm_is_per_network(groups):
+    n, width = 6, 5
+    mlp = StackedMLP(n, 4, (width,), activation="silu", batch_norm=True)
+    randomize(mlp)
+    separate = []
+    (norm,) = [layer.norm for layer in mlp.layers if hasattr(layer, "norm")]
+    for i, ((weight, bias),) in enumerate(modules.layers_of(mlp)):
+        network = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.SiLU()).double()
+        part = slice(i * width, (i + 1) * width)
+        with torch.no_grad():
+            network[0].weight.copy_(weight)
+            network[0].bias.copy_(bias)
+            network[1].weight.copy_(norm.weight[part])
+            network[1].bias.copy_(norm.bias[part])
+        separate.append(network)
+    for seed in range(3):  # three steps move the running statistics
+        x = randn(8, 4, seed=seed) if groups is None else randn(8, groups, 4, seed=seed)
+        x.requires_grad_()
+        actual = mlp(x)
+        expected = torch.stack(
+            [
+                network(x if groups is None else x[:, i * groups // n])
+                for i, network in enumerate(separate)
+            ],
+            dim=1,
+        )
+        assert_close(actual, expected, **EXACT)
+        functional = randn(*actual.shape, seed=seed)
+        assert_close(
+            modules.gradients(actual, [x], functional),
+            modules.gradients(expected, [x], functional),
+            **EXACT,
+        )
+    mlp.eval()
+    x = randn(1, 4, seed=9) if groups is None else randn(1, groups, 4, seed=9)
+    for i, network in enumerate(separate):
+        read = x if groups is None else x[:, i * groups // n]
+        assert_close(mlp(x)[:, i], network.eval()(read), **EXACT)
+
+
+def test_dropout_draws_from_its_generator_only():
+    dropout, x = Dropout(0.3), torch.ones(200, 500)
+    state = torch.random.get_rng_state()
+    draws = []
+    for seed in (0, 0, 1):
+        dropout.generator = torch.Generator().manual_seed(seed)
+        draws.append(dropout(x))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert set(draws[0].unique().tolist()) == {0.0, torch.tensor(1.0).div(0.7).item()}
+    assert_allclose((draws[0] == 0).float().mean(), 0.3, atol=0.01)
+    assert_allclose(draws[0].mean(), 1.0, atol=0.01)
+    assert torch.equal(x, torch.ones(200, 500))
+    assert torch.equal(Dropout(1.0)(x), torch.zeros(200, 500))
+    assert dropout.eval()(x) is x
+
+
+def test_dropout_without_a_generator_draws_from_the_global_one():
+    dropout, x = Dropout(0.5), torch.ones(20, 20)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first = dropout(x)
+        second = dropout(x)
+        torch.manual_seed(0)
+        assert torch.equal(first, dropout(x))
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_generator_reaches_every_dropout_layer(name):
+    module = make_module(name, dropout=0.5)
+    layers = [layer for layer in module.modules() if isinstance(layer, Dropout)]
+    assert layers
+    generator = torch.Generator().manual_seed(0)
+    module.set_generator(generator)
+    assert all(layer.generator is generator for layer in layers)
+    inputs, state = make_inputs(7), torch.random.get_rng_state()
+    first, second = module(*inputs), module(*inputs)
+    generator.manual_seed(0)
+    assert torch.equal(module(*inputs), first)
+    assert not torch.equal(first, second)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    module.set_generator(None)
+    assert all(layer.generator is None for layer in layers)
+
+
+# What every architecture keeps --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gate_units", [(), (10,)])
+@pytest.mark.parametrize("activation", ["tanh", "silu"])
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_parameter_gets_a_gradient(name, activation, gate_units):
+    module = make_module(name, activation=activation, gate_units=gate_units, n_levels=3)
+    n = max(modules.N_CATEGORIES) + 2
+    numeric, codes = make_inputs(n)
+    for column, k in enumerate(modules.N_CATEGORIES):  # every row of every table
+        codes[:, column] = torch.arange(n) % (k + 2)
+    logits = module(numeric, codes)
+    (logits * randn(*logits.shape)).sum().backward()
+    for key, parameter in module.named_parameters():
+        assert parameter.grad is not None, key
+        assert (parameter.grad != 0).all(), key
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_rows_are_independent(name, training):
+    # Batch norm ties the rows of a batch in training, by definition; nothing else may.
+    module = make_module(name, gate_units=(10,), batch_norm=not training).train(training)
+    numeric, codes = make_inputs(7)
+    whole = module(numeric, codes)
+    for i in range(7):
+        assert_close(module(numeric[i : i + 1], codes[i : i + 1]), whole[i : i + 1], **EXACT)
+    order = torch.tensor([3, 0, 6, 2, 5, 1, 4])
+    assert_close(module(numeric[order], codes[order]), whole[order], **EXACT)
+
+
+def parts_by_task(module, n_tasks):
+    """Views of the parameters that belong to one task, [[tensor, ...] per task], and the rest."""
+    bottom, of_task, rest = module.bottom, [[] for _ in range(n_tasks)], []
+
+    def share_out(parameters, per_task=1):
+        for parameter in parameters:
+            for k in range(n_tasks):
+                of_task[k].append(parameter[k * per_task : (k + 1) * per_task])
+
+    for k, (hidden, output) in enumerate(modules.towers_of(module.towers)):
+        of_task[k].extend(itertools.chain(*hidden, output))
+    rest.extend(module.embedding.parameters())
+    if hasattr(bottom, "mlp"):
+        rest.extend(bottom.mlp.parameters())
+    if hasattr(bottom, "gates"):
+        rest.extend(bottom.experts.parameters())
+        share_out(bottom.gates.parameters())
+    levels = [bottom.level] if hasattr(bottom, "level") else getattr(bottom, "levels", [])
+    for level in levels:
+        m = level.n_task_experts
+        share_out(level.task_experts.parameters(), m)
+        share_out(level.task_gates.parameters())
+        rest.extend(level.shared_experts.parameters())
+        if level.shared_gate is not None:
+            scores = level.shared_gate.scores.weight
+            share_out([scores[0]], m)
+            rest.append(scores[0, n_tasks * m :])
+            rest.extend(level.shared_gate.hidden.parameters())
+    return of_task, rest
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+@pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "ESMM"])
+def test_permuting_tasks_permutes_outputs_only(name, order):
+    # Not ESMM's: its tasks are the steps of a chain, each conditional on the one before.
+    kinds, given = modules.KIND_ORDER, {"gate_units": (10,)}
+    units = modules.TOWER_UNITS[1]
+    module = make_module(name, kinds=kinds, tower_units=list(units), **given)
+    permuted = make_module(
+        name,
+        kinds=[kinds[k] for k in order],
+        tower_units=[units[k] for k in order],
+        seed=1,
+        **given,
+    )
+    (old, old_rest), (new, new_rest) = (parts_by_task(m, 3) for m in (module, permuted))
+    counted = sum(view.numel() for view in itertools.chain(*old, old_rest))
+    assert counted == sum(parameter.numel() for parameter in module.parameters())
+    with torch.no_grad():
+        for position, k in enumerate(order):
+            for to, given_view in zip(new[position], old[k], strict=True):
+                to.copy_(given_view)
+        for to, given_view in zip(new_rest, old_rest, strict=True):
+            to.copy_(given_view)
+    numeric, codes = make_inputs(7)
+    blocks = module(numeric, codes).split([1, modules.N_CLASSES, 1], dim=1)
+    expected = torch.cat([blocks[k] for k in order], dim=1)
+    assert_close(permuted(numeric, codes), expected, **EXACT)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_state_dict_round_trip(name):
+    given = {"batch_norm": True, "gate_units": (10,), "towers": 1}
+    first, second = make_module(name, seed=0, **given), make_module(name, seed=1, **given)
+    inputs = make_inputs(7)
+    first(*inputs)  # moves the running statistics
+    first.eval(), second.eval()
+    assert not torch.allclose(first(*inputs), second(*inputs))
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(*inputs), second(*inputs))
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_deepcopy_is_independent(name):
+    module, inputs = make_module(name), make_inputs(7)
+    before = module(*inputs)
+    twin = copy.deepcopy(module)
+    assert torch.equal(twin(*inputs), before)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(module(*inputs), before)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_compiles_without_graph_breaks(name):
+    module, inputs = make_module(name, gate_units=(10,), towers=1), make_inputs(7)
+    torch._dynamo.reset()
+    compiled = torch.compile(module, backend="eager", fullgraph=True)
+    assert_close(compiled(*inputs), module(*inputs), **EXACT)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_memorizes_64_rows(name):
+    x = randn(64, 8).float().numpy()
+    labels = (randn(64, 3, seed=1) > 0).cumprod(1) if name == "ESMM" else randn(64, 3, seed=1) > 0
+    estimator = modules.make_estimator(
+        name,
+        bottom_units=(32,),
+        expert_units=(32,),
+        n_experts=2,
+        n_task_experts=1,
+        n_shared_experts=1,
+        batch_size=None,
+        max_epochs=250,
+        lr=0.01,
+        random_state=0,
+    )
+    loss = estimator.fit(x, labels.int().numpy()).history_["train_loss"]
+    assert loss.iloc[-1] < 0.1 * loss.iloc[0]
+
+
+# Products of probabilities ------------------------------------------------------------------------
+
+
+def exact_logit_of_product(a, b):
+    """logit(sigmoid(a) sigmoid(b)), with digits enough for the product to differ from one."""
+    with decimal.localcontext() as context:
+        context.prec = 60 + int((abs(a) + abs(b)) / math.log(10))
+        p = 1 / (1 + (-decimal.Decimal(a)).exp()) / (1 + (-decimal.Decimal(b)).exp())
+        return float((p / (1 - p)).ln())
+
+
+steady = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+logits_up_to = {bound: st.floats(-bound, bound) for bound in (12, 200)}
+
+
+@steady
+@given(logits_up_to[12], logits_up_to[12])
+def test_logit_of_product_equals_direct_formula(a, b):
+    pair = torch.tensor([a, b], dtype=torch.float64)
+    p = pair.sigmoid().prod()
+    assert_close(logit_of_product(*pair), p.log() - (1 - p).log(), rtol=1e-9, atol=1e-9)
+
+
+@steady
+@given(logits_up_to[200], logits_up_to[200])
+def test_logit_of_product_is_exact(a, b):
+    pair = torch.tensor([a, b], dtype=torch.float64)
+    assert_allclose(
+        logit_of_product(*pair).item(), exact_logit_of_product(a, b), rtol=1e-14, atol=1e-14
+    )
+
+
+@steady
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=5), st.booleans())
+def test_joint_probability_is_at_most_each(logits, double):
+    dtype = torch.float64 if double else torch.float32
+    z = torch.tensor([logits], dtype=dtype)
+    joint = ProbabilityChain()(z)
+    slack = 4 * torch.finfo(dtype).eps * z.abs().max()
+    assert (joint <= z.cummin(1).values + slack).all()
+    assert (joint.diff(dim=1) <= slack).all()
+    assert torch.equal(joint[:, 0], z[:, 0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_chain_is_finite_at_extreme_logits(dtype):
+    corners = torch.tensor(list(itertools.product([-1e3, 0.0, 1e3], repeat=4)), dtype=dtype)
+    corners.requires_grad_()
+    joint = ProbabilityChain()(corners)
+    assert joint.isfinite().all()
+    for label in (0.0, 1.0):
+        loss = nn.functional.binary_cross_entropy_with_logits(joint, torch.full_like(joint, label))
+        (gradient,) = torch.autograd.grad(loss, corners, retain_graph=True)
+        assert loss.isfinite()
+        assert gradient.isfinite().all()
+
+
+# Construction -------------------------------------------------------------------------------------
+
+
+def built(name, seed=0, **given):
+    """A module as an estimator builds it, its first weights left alone."""
+    estimator = modules.make_estimator(name, **given)
+    tasks = [modules.make_task("binary")] * 3
+    return estimator._build_module(tasks, modules.SPEC, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_experts_gates_and_towers_differ_after_construction(name):
+    module = built(name, gate_units=(10,), n_levels=3, tower_units=(12,))
+    weights = [layer.weight for layer in module.modules() if isinstance(layer, StackedLinear)]
+    slices = [piece for weight in weights for piece in weight]
+    for one, other in itertools.combinations(slices, 2):
+        assert one.shape != other.shape or not torch.equal(one, other)
+    # Within one, no unit is another's twin.
+    assert all(len(piece.unique()) == piece.numel() for piece in slices)
+    for table in module.embedding.tables:
+        trained = [row for row in table.detach() if row.any()]
+        assert len(torch.stack(trained).unique(dim=0)) == len(trained)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_construction_draws_from_the_generator_only(name):
+    state = torch.random.get_rng_state()
+    first, same, other = built(name, 0), built(name, 0), built(name, 1)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, same.state_dict()[key]), key
+    assert any(
+        not torch.equal(value, other.state_dict()[key]) for key, value in first.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", GATED)
+def test_gate_rows_are_convex_weights(name, training):
+    module = make_module(name, gate_units=(10,), n_levels=3, dropout=0.5, batch_norm=True)
+    seen = []
+    for part in module.modules():
+        if isinstance(part, Gates):
+            part.register_forward_hook(lambda _m, _i, out: seen.append(out))
+    module.train(training)(*make_inputs(7))
+    assert seen
+    for weights in seen:
+        assert (weights >= 0).all()
+        assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]).double(), **EXACT)
+
+
+def test_towers_keep_task_order():
+    # Towers of equal shape run together; their logits still stand in task order.
+    units, widths = [(5,), (), (5,), (6,), ()], [2, 1, 2, 3, 1]
+    towers = randomize(Towers(4, units, widths))
+    h = randn(7, 5, 4)
+    rows = [list(row) for row in h]
+    expected = reference.parts.towers(rows, modules.towers_of(towers), torch.relu)
+    assert_close(towers(h), torch.stack(expected), **EXACT)
+
+
+def test_architectures_export_what_they_define():
+    assert all(hasattr(architectures, name) for name in architectures.__all__)
