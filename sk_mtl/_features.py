@@ -76,6 +76,19 @@ class FeatureEncoder:
         self.numeric_features = numeric_features
         self.embedding_dim = embedding_dim
 
+    def __getstate__(self) -> dict[str, Any]:
+        # pandas objects are large in a pickle, and not every format takes them.
+        state = dict(self.__dict__)
+        if "categories_" in state:
+            state["categories_"] = [index.to_numpy() for index in self.categories_]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if "categories_" in state:
+            known = [pd.Index(array, tupleize_cols=False) for array in state["categories_"]]
+            self.categories_ = known
+
     def fit(self, X: Any, sample_weight: NDArray | None = None) -> "FeatureEncoder":
         """Learn categories and statistics.
 

@@ -71,6 +71,9 @@ class PersistenceMixin(BaseEstimator):
                 name: tensor.numpy(force=True) for name, tensor in module.state_dict().items()
             }
             state["_versions"] = versions()
+            state["history_"] = {
+                name: column.to_numpy() for name, column in state["history_"].items()
+            }
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -79,6 +82,7 @@ class PersistenceMixin(BaseEstimator):
         super().__setstate__(state)
         if weights is not None:
             warn_of_other_versions(type(self).__name__, saved)
+            self.history_ = pd.DataFrame(self.history_)
             self._restore(weights)
 
     def _restore(self, weights: dict[str, NDArray]) -> None:
