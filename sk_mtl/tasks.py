@@ -188,11 +188,16 @@ class RegressionTask(Task):
     def fit(self, values: NDArray, weights: NDArray | None, classes: NDArray | None) -> "Task":
         """Learn mean and standard deviation, weighted."""
         numbers = self._numbers(values)
-        self.mean_ = float(np.average(numbers, weights=weights))
-        variance = np.average((numbers - self.mean_) ** 2, weights=weights)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.mean_ = float(np.average(numbers, weights=weights))
+            scale = float(np.sqrt(np.average((numbers - self.mean_) ** 2, weights=weights)))
+        if not np.isfinite(scale):
+            raise ValueError(
+                f"Task {self.name!r} has a variance too large for dtype('float64'); give it in a "
+                "larger unit."
+            )
         # Of a constant target (or rounding noise of one) only the mean is to be learned.
-        tiny = (10 * np.finfo(np.float64).eps * abs(self.mean_)) ** 2
-        self.scale_ = float(np.sqrt(variance)) if variance > tiny else 1.0
+        self.scale_ = scale if scale > 10 * np.finfo(np.float64).eps * abs(self.mean_) else 1.0
         return self
 
     def _numbers(self, values: NDArray) -> NDArray:

@@ -7,14 +7,19 @@ import pytest
 import sklearn
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.frozen import FrozenEstimator
 from sklearn.inspection import PartialDependenceDisplay, permutation_importance
 from sklearn.metrics import RocCurveDisplay, accuracy_score, r2_score, roc_auc_score
 from sklearn.model_selection import (
     GridSearchCV,
+    HalvingGridSearchCV,
     KFold,
     TunedThresholdClassifierCV,
     cross_validate,
+    learning_curve,
+    permutation_test_score,
+    validation_curve,
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -170,6 +175,57 @@ def test_weights_are_routed_to_fit_and_scorer(world):
     assert seen == [(300, 4), (300, 4)]
     by_hand = scorer(out["estimator"][0], X[:300], Y[:300], weight[:300])
     assert out["test_score"][0] == pytest.approx(by_hand)
+
+
+# Model selection ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resource", ["n_samples", "max_epochs"])
+def test_halving_search(world, resource):
+    X, _, gaps = world
+    limits = {"max_resources": 4, "min_resources": 2} if resource == "max_epochs" else {}
+    search = HalvingGridSearchCV(
+        network(),
+        {"bottom_units": [(4,), (16,)]},
+        resource=resource,
+        factor=2,
+        cv=KFold(2),
+        scoring=task_scorer("r2", "log_wage"),
+        random_state=0,
+        **limits,
+    ).fit(X, gaps)
+    assert len(search.n_resources_) == 2
+    if resource == "max_epochs":
+        assert search.n_resources_ == [2, 4]
+        assert search.best_estimator_.n_iter_ == 4
+
+
+def test_curves_and_permutation_test(world):
+    X, Y, _ = world
+    scorer = task_scorer("r2", "log_wage")
+    sizes, _, test = learning_curve(network(), X, Y, cv=2, train_sizes=[0.5, 1.0], scoring=scorer)
+    assert list(sizes) == [150, 300]
+    assert test.shape == (2, 2)
+    _, test = validation_curve(
+        network(), X, Y, param_name="max_epochs", param_range=[1, 8], cv=2, scoring=scorer
+    )
+    assert test[1].mean() > test[0].mean()
+    score, _, p_value = permutation_test_score(
+        network(), X, Y, cv=2, n_permutations=4, scoring=scorer, random_state=0
+    )
+    assert score > 0.1
+    assert p_value == pytest.approx(0.2)  # better than all four shuffles
+
+
+@pytest.mark.parametrize(
+    "scoring",
+    ["roc_auc", "average_precision", "accuracy", "f1_macro", "r2", "neg_mean_squared_error"],
+)
+def test_built_in_scorers_on_binary_tasks(world, scoring):
+    X, Y, _ = world
+    binary = Y[["high_income"]].assign(married=(Y["married"] == "yes").astype(int))
+    out = cross_validate(network(), X, binary, cv=KFold(2), scoring=scoring, error_score="raise")
+    assert np.isfinite(out["test_score"]).all()
 
 
 # Cross-validation ---------------------------------------------------------------------------

