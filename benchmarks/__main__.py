@@ -4,7 +4,7 @@ import argparse
 import time
 from importlib import import_module
 
-from benchmarks.report import write
+from benchmarks.shared import write
 
 STUDIES = ("adult", "census", "click_conversion", "correlated_tasks")
 

@@ -5,12 +5,13 @@ the test on the test file (16,281 rows). The seed's numbers are of one run each.
 """
 
 import warnings
+from itertools import chain
+from typing import Any
 
-import numpy as np
 import pandas as pd
 from sklearn.preprocessing import minmax_scale
 
-from benchmarks.report import Report, aucs, compared, mean_std, table
+from benchmarks.shared import Report, compared, fit_over_seeds, mean_std, table
 from sk_mtl import CGC, ESMM, PLE, MMoE, SharedBottom
 from sk_mtl.datasets import fetch_adult
 
@@ -47,50 +48,37 @@ def load() -> tuple[pd.DataFrame, pd.DataFrame]:
     return X.astype({"age": "category"}), Y
 
 
-def models() -> list:
-    common = {"numeric_features": "passthrough", "embedding_dim": 16, "max_epochs": 5}
-    common |= {"lr": 1e-3, "batch_size": 256}
+def models(seed: int) -> dict[str, Any]:
+    common = {"numeric_features": "passthrough", "embedding_dim": 16, "random_state": seed}
+    common |= {"lr": 1e-3, "batch_size": 256, "max_epochs": 5}
     gated = common | {"expert_units": (64, 64), "tower_units": (32, 32)}
     split = gated | {"n_task_experts": 8, "n_shared_experts": 4, "gate_units": (16, 16)}
-    return [
-        SharedBottom(bottom_units=(128, 128), tower_units=(64, 32), **common),
-        MMoE(n_experts=8, gate_units=(32, 32), **gated),
-        CGC(**split),
-        PLE(n_levels=2, **split),
-        ESMM(tower_units=(64, 64), **common),
-    ]
+    return {
+        "SharedBottom": SharedBottom(bottom_units=(128, 128), tower_units=(64, 32), **common),
+        "MMoE": MMoE(n_experts=8, gate_units=(32, 32), **gated),
+        "CGC": CGC(**split),
+        "PLE": PLE(n_levels=2, **split),
+        "ESMM": ESMM(tower_units=(64, 64), **common),
+    }
 
 
 def run(runs: int, quick: bool) -> Report:
     warnings.filterwarnings("ignore", message=".* without the step before")
     X, Y = load()
     train = slice(0, 5_000 if quick else N_TRAIN)
-    rows, report = [], Report(SETTINGS)
-    for model in models():
-        name = type(model).__name__
-        scores = np.empty((runs, len(Y.columns)))
-        for seed in range(runs):
-            model.set_params(random_state=seed).fit(X[train], Y[train])
-            scores[seed] = aucs(model, X[N_TRAIN:], Y[N_TRAIN:])
-        cells = [
-            cell
-            for k in range(len(Y.columns))
-            for cell in (
-                mean_std(scores[:, k]),
-                f"{SEED[name][k]:.4f}",
-                f"{RERUN[name][k]:.4f}",
-            )
-        ]
-        rows.append([name, *cells])
-        report.findings.append(
-            f"{name} against the seed's published run: "
-            + "; ".join(f"{t} {compared(scores[:, k], SEED[name][k])}" for k, t in enumerate(Y))
-            + "."
-        )
+    scores = fit_over_seeds(models, (X[train], Y[train]), (X[N_TRAIN:], Y[N_TRAIN:]), runs)
+    report = Report(SETTINGS)
+    rows = []
+    for name, values in scores.items():
+        tasks = list(zip(Y.columns, values.T, SEED[name], RERUN[name], strict=True))
+        cells = [(mean_std(v), f"{seed:.4f}", f"{rerun:.4f}") for _, v, seed, rerun in tasks]
+        rows.append([name, *chain(*cells)])
+        said = "; ".join(f"{task} {compared(v, seed)}" for task, v, seed, _ in tasks)
+        report.findings.append(f"{name} against the seed's published run: {said}.")
     header = [f"{task}{part}" for task in Y for part in ("", ", seed", ", seed rerun")]
-    report.sections.append(table(["model", *header], rows))
-    report.sections.append(
+    report.sections = [
+        table(["model", *header], rows),
         f"AUC, mean ± standard deviation of {runs} random states. *Seed*: the one run it "
-        "published; *seed rerun*: one run of its code with today's TensorFlow."
-    )
+        "published; *seed rerun*: one run of its code with today's TensorFlow.",
+    ]
     return report

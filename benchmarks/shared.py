@@ -1,8 +1,9 @@
-"""Measures nothing: what all studies share, from mean and spread to the Markdown file."""
+"""Measures nothing: what the studies share, from fits over seeds to the Markdown file."""
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
@@ -28,8 +29,24 @@ class Report:
 
 def aucs(model: Any, X: Any, Y: Any) -> list[float]:
     """Return the AUC of each binary task."""
-    proba = model.predict_task_proba(X)
-    return [roc_auc_score(Y[task], proba[task][:, 1]) for task in Y]
+    ours = hasattr(model, "predict_task_proba")
+    blocks = model.predict_task_proba(X).values() if ours else model.predict_proba(X)
+    return [
+        roc_auc_score(Y[task], block[:, 1]) for task, block in zip(Y.columns, blocks, strict=True)
+    ]
+
+
+def fit_over_seeds(
+    models: Callable[[int], dict[str, Any]], train: tuple, test: tuple, runs: int
+) -> dict[str, np.ndarray]:
+    """Return each model's AUC per run and task, (runs, tasks), for seeds 0, 1, ..."""
+    scores: dict[str, list] = {}
+    for seed in range(runs):
+        for name, model in models(seed).items():
+            score = aucs(model.fit(*train), *test)
+            scores.setdefault(name, []).append(score)
+            print(name, seed, *(f"{s:.4f}" for s in score), file=sys.stderr, flush=True)
+    return {name: np.array(values) for name, values in scores.items()}
 
 
 def spread(values: Iterable[float]) -> float:
