@@ -1,0 +1,125 @@
+"""The user's skorch callbacks work, and early stopping restores the best epoch."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from skorch.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    GradientNormClipping,
+    LRScheduler,
+    ProgressBar,
+)
+
+from sk_mtl import MMoE
+from sk_mtl.datasets import make_census_like
+
+
+@pytest.fixture(scope="module")
+def world():
+    X, Y = make_census_like(500, random_state=0)
+    return X, Y[["high_income", "married"]]
+
+
+def network(**params):
+    return MMoE(n_experts=2, expert_units=(8,), random_state=0, **params)
+
+
+def test_early_stopping_of_skorch(world):
+    stop = EarlyStopping(patience=1, threshold=10.0, threshold_mode="abs", sink=lambda *_: None)
+    model = network(max_epochs=20, validation_fraction=0.2, callbacks=[stop]).fit(*world)
+    assert model.n_iter_ == 2
+    assert not hasattr(stop, "best_epoch_")  # the user's own instance was copied
+
+
+def test_lr_scheduler(world):
+    schedule = LRScheduler("StepLR", step_size=1, gamma=0.1)
+    model = network(max_epochs=3, lr=0.01, callbacks=[schedule]).fit(*world)
+    assert model.net_.optimizer_.param_groups[0]["lr"] == pytest.approx(1e-5)
+
+
+def test_checkpoint(world, tmp_path):
+    keep = Checkpoint(dirname=str(tmp_path), load_best=True)
+    model = network(max_epochs=4, lr=0.05, validation_fraction=0.3, callbacks=[keep]).fit(*world)
+    assert (tmp_path / "params.pt").exists()
+    best = torch.load(tmp_path / "params.pt")
+    for name, tensor in model.module_.named_parameters():
+        if "tables" not in name:  # rows of unseen categories are filled in after training
+            assert torch.equal(best[name], tensor), name
+
+
+@pytest.mark.parametrize("on_train", [True, False])
+def test_epoch_scoring_by_name(world, on_train):
+    X, Y = world
+    score = EpochScoring("roc_auc", lower_is_better=False, on_train=on_train, name="auc")
+    model = network(max_epochs=3, validation_fraction=0.3, callbacks=[score]).fit(X, Y)
+    assert model.history_["auc"].between(0.3, 1).all()
+    assert model.history_["auc"].iloc[-1] > 0.5
+
+
+def test_epoch_scoring_by_a_callable_equals_the_metric(world):
+    X, Y = world
+
+    def married(net, rows, y):
+        return roc_auc_score(y[:, 1], net.predict_proba(rows)[:, 3])
+
+    score = EpochScoring(married, lower_is_better=False, on_train=True, use_caching=False)
+    model = network(max_epochs=2, callbacks=[("auc", score)]).fit(X, Y)
+    expected = roc_auc_score(Y["married"], model.predict_task_proba(X)["married"][:, 1])
+    assert model.history_["married"].iloc[-1] == pytest.approx(expected, abs=1e-6)
+
+
+def test_progress_bar(world, capsys):
+    network(max_epochs=1, callbacks=[ProgressBar()]).fit(*world)
+    assert "train_loss" in capsys.readouterr().err
+
+
+def test_gradient_clipping(world):
+    free = network(max_epochs=1).fit(*world)
+    clip = GradientNormClipping(gradient_clip_value=1e-12)
+    model = network(max_epochs=1, optimizer="sgd", lr=1.0, callbacks=[clip]).fit(*world)
+    again = network(max_epochs=1, optimizer="sgd", lr=1e-12).fit(*world)
+    for (name, p), q in zip(
+        model.module_.named_parameters(), again.module_.parameters(), strict=True
+    ):
+        if "tables" not in name:
+            assert torch.allclose(p, q, atol=1e-6), name  # no step worth the name was taken
+    assert not np.allclose(free.predict_proba(world[0]), model.predict_proba(world[0]))
+
+
+def test_verbose_prints_a_table(world, capsys):
+    network(max_epochs=1, verbose=1).fit(*world)
+    assert "train_loss_married" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("max_epochs", "patience"), [(60, 3), (7, 50)])
+def test_best_weights_are_restored(world, max_epochs, patience):
+    X, Y = world
+    params = {"max_epochs": max_epochs, "n_iter_no_change": patience, "lr": 0.05}
+    model = network(early_stopping=True, validation_fraction=0.4, **params).fit(X, Y)
+    losses = model.history_["valid_loss"]
+    assert losses.iloc[-1] > losses.min()  # it went on past the best epoch
+    if patience == 3:
+        assert model.n_iter_ < max_epochs
+    # A net stopped at the best epoch has the same weights.
+    best = int(losses.argmin()) + 1
+    twin = network(validation_fraction=0.4, **params | {"max_epochs": best}).fit(X, Y)
+    assert np.allclose(twin.predict_proba(X), model.predict_proba(X), atol=1e-6)
+
+
+def test_tolerance(world):
+    model = network(early_stopping=True, tol=5.0, n_iter_no_change=2, max_epochs=20).fit(*world)
+    assert model.n_iter_ == 3
+
+
+def test_callbacks_are_copied(world):
+    callbacks = [LRScheduler("StepLR", step_size=1), ("bar", EpochScoring("roc_auc"))]
+    before = [copy.deepcopy(vars(c[1] if isinstance(c, tuple) else c)) for c in callbacks]
+    model = network(max_epochs=1, validation_fraction=0.3, callbacks=callbacks).fit(*world)
+    after = [vars(c[1] if isinstance(c, tuple) else c) for c in callbacks]
+    assert [set(state) for state in before] == [set(state) for state in after]
+    assert model.callbacks is callbacks

@@ -1,0 +1,77 @@
+"""The public names, and that each is documented."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import sk_mtl
+import sk_mtl.architectures
+import sk_mtl.balancing
+import sk_mtl.datasets
+import sk_mtl.inspection
+import sk_mtl.metrics
+import sk_mtl.model_selection
+import sk_mtl.nn
+from sk_mtl.base import MultiTaskEstimator
+
+MODULES = [
+    sk_mtl,
+    sk_mtl.architectures,
+    sk_mtl.balancing,
+    sk_mtl.datasets,
+    sk_mtl.inspection,
+    sk_mtl.model_selection,
+    sk_mtl.nn,
+]
+PUBLIC = [
+    (module.__name__, name, getattr(module, name))
+    for module in MODULES
+    for name in module.__all__
+    if callable(getattr(module, name))
+]
+ESTIMATORS = [
+    cls for _, _, cls in PUBLIC if inspect.isclass(cls) and issubclass(cls, MultiTaskEstimator)
+]
+
+
+def test_names():
+    assert set(sk_mtl.__all__) == {
+        *("CGC", "ESMM", "PLE", "MMoE", "SharedBottom"),
+        *("ModelFileError", "NonFiniteLossError", "TaskView", "load", "__version__"),
+    }
+    assert set(sk_mtl.datasets.__all__) == {
+        *("fetch_adult", "fetch_census_income"),
+        *("make_census_like", "make_click_conversion", "make_correlated_tasks"),
+    }
+
+
+@pytest.mark.parametrize(("module", "name", "thing"), PUBLIC, ids=lambda v: str(v)[:40])
+def test_documented(module, name, thing):
+    doc = inspect.getdoc(thing)
+    assert doc
+    assert "{common_" not in doc
+    if inspect.isclass(thing) and issubclass(thing, Exception):
+        return
+    for parameter in inspect.signature(thing).parameters.values():
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            assert parameter.name in doc, f"{module}.{name} does not document {parameter.name}"
+
+
+@pytest.mark.parametrize("cls", ESTIMATORS, ids=lambda cls: cls.__name__)
+def test_estimators_take_keywords_only_and_document_their_methods(cls):
+    kinds = {p.kind for p in inspect.signature(cls).parameters.values()}
+    assert kinds == {inspect.Parameter.KEYWORD_ONLY}
+    for name, method in inspect.getmembers(cls, callable):
+        if not name.startswith("_"):
+            assert inspect.getdoc(method), name
+
+
+def test_import_is_quiet_and_light():
+    code = "import sys, sk_mtl; print({'matplotlib', 'polars', 'safetensors'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "set()"
