@@ -137,6 +137,8 @@ def check_weight(sample_weight: Any, X: Any, names: Sequence[str]) -> NDArray | 
         weight = np.asarray(sample_weight, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"`sample_weight` cannot be read as numbers ({error}).") from error
+    if not weight.any():
+        raise ValueError("Sample weights must contain at least one non-zero number.")
     if weight.ndim == 1:
         weight = _check_sample_weight(weight, X, dtype=np.float64, ensure_non_negative=True)
         return np.tile(weight[:, None], (1, n_tasks))
@@ -152,8 +154,6 @@ def check_weight(sample_weight: Any, X: Any, names: Sequence[str]) -> NDArray | 
             f"`sample_weight` of task {names[k]!r} is {weight[row, k]} in row {row}; weights must "
             "be finite and at least 0 (0 leaves the label out)."
         )
-    if not weight.any():
-        raise ValueError("Sample weights must contain at least one non-zero number.")
     return weight
 
 

@@ -13,6 +13,13 @@ from sk_mtl.nn import ProbabilityChain
 class SharedEmbeddingBottom(nn.Module):
     """The bottom that does nothing: all towers read the shared embedding itself.
 
+    Parameters
+    ----------
+    in_features : int
+        Width D of the input.
+    n_tasks : int
+        Number of tasks K.
+
     Notes
     -----
     Shape: (B, D) -> (B, K, D)
