@@ -83,7 +83,7 @@ def run(runs: int, quick: bool) -> Report:
             )
     report.sections.append(
         f"Against the true rate of every test row; mean ± standard deviation of {runs} worlds. "
-        "Error of the mean: "
-        "|mean predicted / mean true - 1|. Calibration error: mean over 20 equal bins of |mean predicted - mean true|."
+        "Error of the mean: |mean predicted / mean true - 1|. Calibration error: mean over 20 "
+        "equal bins of |mean predicted - mean true|."
     )
     return report

@@ -63,6 +63,8 @@ def warn_of_other_versions(owner: str, saved: dict[str, str]) -> None:
 class PersistenceMixin(BaseEstimator):
     """Pickling and saving of a multi-task estimator."""
 
+    history_: pd.DataFrame
+
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         if state.pop("net_", None) is not None:
