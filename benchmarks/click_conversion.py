@@ -72,14 +72,16 @@ def run(runs: int, quick: bool) -> Report:
         ]
         ours, theirs = arrays.values()
         report.sections.append(
-            f"### confounding {confounding}, click rate {click_rate}\n\n{table(['model', *MEASURES], lines)}"
+            f"### confounding {confounding}, click rate {click_rate}\n\n"
+            + table(["model", *MEASURES], lines)
         )
         for m, (measured, best) in enumerate(MEASURES.items()):
             difference = ours[:, m] - theirs[:, m]
             better = difference < 0 if best is min else difference > 0
             report.findings.append(
                 f"confounding {confounding}, click rate {click_rate}, {measured}: ESMM better in "
-                f"{better.sum()} of {runs} runs; difference {difference.mean():+.4f} ± {spread(difference):.4f}."
+                f"{better.sum()} of {runs} runs; difference {difference.mean():+.4f} "
+                f"± {spread(difference):.4f}."
             )
     report.sections.append(
         f"Against the true rate of every test row; mean ± standard deviation of {runs} worlds. "
