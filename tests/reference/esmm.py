@@ -1,6 +1,7 @@
 """ESMM, Ma et al., SIGIR 2018: products of probabilities, and a loss on nothing else."""
 
 import torch
+
 from reference.parts import tower
 
 
