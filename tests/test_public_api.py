@@ -47,7 +47,9 @@ def test_names():
     }
 
 
-@pytest.mark.parametrize(("module", "name", "thing"), PUBLIC, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(
+    ("module", "name", "thing"), PUBLIC, ids=[f"{m}.{n}" for m, n, _ in PUBLIC]
+)
 def test_documented(module, name, thing):
     doc = inspect.getdoc(thing)
     assert doc
