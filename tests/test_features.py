@@ -55,7 +55,10 @@ def test_read_only_and_memory_mapped(numbers, tmp_path):
     assert np.array_equal(network().fit(mapped, y).predict_proba(mapped), expected)
 
 
-@pytest.mark.parametrize("dtype", ["category", "str", "object", "string"])
+STRINGS = ["str"] if pd.__version__ >= "3" else []  # before, astype(str) makes words of gaps
+
+
+@pytest.mark.parametrize("dtype", ["category", "object", "string", *STRINGS])
 def test_dtypes_of_categories_are_one(dtype):
     words = pd.Series(RNG.choice(["x", "y", "z"], N)).where(RNG.random(N) > 0.2)
     expected = encode(pd.DataFrame({"c": words.astype("category")}))[1].categorical
