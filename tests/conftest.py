@@ -1,5 +1,7 @@
 """What the tests share: every public estimator, small ones of them, and a tiny table."""
 
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +11,17 @@ import torch
 
 import sk_mtl
 from sk_mtl.base import MultiTaskEstimator
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Busy processes with several threads each wait for one another at every barrier.
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+DATA_HOME = Path(
+    os.environ.get("SK_MTL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
+)
+REAL_DATA = DATA_HOME if DATA_HOME.is_dir() else None
+"""Folder of the real files, None where there is none."""
 
 CLASSES = [value for value in map(vars(sk_mtl).get, sk_mtl.__all__) if isinstance(value, type)]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import REAL_DATA
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import r2_score, roc_auc_score
 
@@ -28,7 +29,6 @@ from sk_mtl.datasets import (
     make_correlated_tasks,
 )
 
-ROOT = Path(__file__).resolve().parents[1]
 CENSUS_COLUMNS = [
     "age",
     "class_worker",
@@ -104,17 +104,6 @@ CENSUS_ROW = (
 
 
 # ---------------------------------------------------------------------------- helpers
-
-
-def _real_data() -> Path | None:
-    named = os.environ.get("SK_MTL_DATA")
-    for folder in ([Path(named)] if named else []) + [ROOT.parent / "shared" / "data"]:
-        if folder.is_dir():
-            return folder
-    return None
-
-
-REAL_DATA = _real_data()
 
 
 def _need(key: str) -> Path:

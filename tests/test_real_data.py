@@ -1,0 +1,107 @@
+"""Estimators end to end on the real files: raw frames and the three forms of a ColumnTransformer.
+
+The floors lie a little under what a short fit reaches, and far over what a broken one would.
+"""
+
+import functools
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import ESTIMATORS, REAL_DATA
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+
+from sk_mtl import ESMM
+from sk_mtl.datasets import fetch_adult, fetch_census_income
+
+FETCH = {"adult": fetch_adult, "census-income": fetch_census_income}
+FLOORS = {"adult": (0.88, 0.94), "census-income": (0.91, 0.98)}
+NUMBERS = make_column_selector(dtype_include="number")
+CATEGORIES = make_column_selector(dtype_exclude="number")
+N_TRAIN, N_TEST = 10_000, 5_000
+
+
+@functools.cache
+def split(name):
+    """Return (X_train, Y_train, X_test, Y_test): rows of the test file, in its order."""
+    if REAL_DATA is None:
+        pytest.skip("no local data: set SK_MTL_DATA to a folder that holds the files")
+    X, Y = FETCH[name](
+        subset="test", data_home=REAL_DATA, download_if_missing=False, return_X_y=True
+    )
+    train, test = slice(0, N_TRAIN), slice(len(X) - N_TEST, None)
+    return X[train], Y[train], X[test], Y[test]
+
+
+def as_chain(Y):
+    """Return the tasks as click and click-and-conversion: ESMM's targets nest."""
+    first, second = Y.columns
+    return pd.DataFrame({first: Y[first], second: Y[first] * Y[second]})
+
+
+def short(cls, **params):
+    return cls(max_epochs=4, batch_size=256, lr=3e-3, random_state=0, **params)
+
+
+def ordinal():
+    return OrdinalEncoder(
+        handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2
+    )
+
+
+def dense(model):
+    encoder = OneHotEncoder(handle_unknown="ignore", sparse_output=False, min_frequency=20)
+    columns = make_column_transformer((StandardScaler(), NUMBERS), (encoder, CATEGORIES))
+    return make_pipeline(columns, model)
+
+
+def sparse(model):
+    encoder = OneHotEncoder(handle_unknown="ignore")
+    columns = make_column_transformer(
+        (StandardScaler(), NUMBERS), (encoder, CATEGORIES), sparse_threshold=1.0
+    )
+    return make_pipeline(columns, model)
+
+
+def frame(model):
+    columns = make_column_transformer(
+        (StandardScaler(), NUMBERS), (ordinal(), CATEGORIES), verbose_feature_names_out=False
+    ).set_output(transform="pandas")
+    return make_pipeline(columns, model.set_params(categorical_features=CATEGORIES(split("adult")[0])))
+
+
+def check(model, Y, X_test, Y_test, floors):
+    proba = model.predict_proba(X_test)
+    for k, (task, floor) in enumerate(zip(Y, floors, strict=True)):
+        positive = proba[:, 2 * k + 1]
+        auc = roc_auc_score(Y_test[task], positive)
+        assert auc > floor, (task, auc)
+        assert positive.mean() == pytest.approx(Y_test[task].mean(), abs=0.04), task
+
+
+@pytest.mark.parametrize("name", FETCH)
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_raw_frame(cls, name):
+    X, Y, X_test, Y_test = split(name)
+    floors = FLOORS[name]
+    if cls is ESMM:
+        Y, Y_test, floors = as_chain(Y), as_chain(Y_test), (floors[0], 0.7)
+    check(short(cls).fit(X, Y), Y, X_test, Y_test, floors)
+
+
+@pytest.mark.parametrize("form", [dense, sparse, frame])
+@pytest.mark.parametrize("cls", ESTIMATORS)
+def test_pipeline(cls, form, tmp_path):
+    X, Y, X_test, Y_test = split("adult")
+    floors = FLOORS["adult"]
+    if cls is ESMM:
+        Y, Y_test, floors = as_chain(Y), as_chain(Y_test), (floors[0], 0.7)
+    model = form(short(cls)).fit(X, Y)
+    check(model, Y, X_test, Y_test, floors)
+    joblib.dump(model, tmp_path / "model.joblib", compress=3)
+    back = joblib.load(tmp_path / "model.joblib")
+    np.testing.assert_array_equal(back.predict_proba(X_test), model.predict_proba(X_test))
