@@ -92,7 +92,7 @@ class FeatureEmbedding(nn.Module):
         for index, (width, sizes) in enumerate(zip(by_width, self.sizes, strict=True)):
             starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
             self.register_buffer(f"offsets_{index}", starts, persistent=False)
-            table = torch.empty(sum(sizes), width).normal_(std=0.05, generator=generator)
+            table = torch.empty(sum(sizes), width).normal_(std=0.01, generator=generator)
             for start in starts.tolist():
                 table[start : start + N_SPECIAL] = 0.0
             self.tables.append(nn.Parameter(table))
