@@ -71,7 +71,8 @@ def frame(model):
     columns = make_column_transformer(
         (StandardScaler(), NUMBERS), (ordinal(), CATEGORIES), verbose_feature_names_out=False
     ).set_output(transform="pandas")
-    return make_pipeline(columns, model.set_params(categorical_features=CATEGORIES(split("adult")[0])))
+    names = CATEGORIES(split("adult")[0])
+    return make_pipeline(columns, model.set_params(categorical_features=names))
 
 
 def check(model, Y, X_test, Y_test, floors):
