@@ -6,7 +6,7 @@ from importlib import import_module
 
 from benchmarks.shared import write
 
-STUDIES = ("adult", "census", "click_conversion", "correlated_tasks")
+STUDIES = ("adult", "census", "click_conversion", "correlated_tasks", "parallel_search")
 
 
 def main() -> None:
