@@ -49,7 +49,7 @@ def world():
 
 
 def network(**params):
-    params = {"bottom_units": (16,), "tower_units": (8,), "max_epochs": 4, "lr": 0.01} | params
+    params = {"bottom_units": (16,), "tower_units": (8,), "max_epochs": 4, "lr": 0.02} | params
     return SharedBottom(random_state=0, **params)
 
 
@@ -345,7 +345,7 @@ def test_displays(world, fitted):
 
 def test_voting_over_views(world, fitted):
     X, Y, _ = world
-    other = network(lr=0.02).fit(X, Y)
+    other = network(lr=0.01).fit(X, Y)
     members = [
         (name, FrozenEstimator(model.task_view("married")))
         for name, model in {"a": fitted, "b": other}.items()
