@@ -206,11 +206,13 @@ class FeatureEncoder:
 
     def _encode(self, values: pd.Series, index: pd.Index, j: int) -> NDArray:
         """Return the codes of one column."""
-        missing = values.isna().to_numpy()
         if isinstance(values.dtype, pd.CategoricalDtype):
-            lookup = index.get_indexer(values.cat.categories)
-            positions = np.append(lookup, -1)[values.cat.codes.to_numpy()]
+            given = values.array
+            missing = given.codes < 0
+            lookup = index.get_indexer(given.categories)
+            positions = np.append(lookup, -1)[given.codes]
         else:
+            missing = values.isna().to_numpy()
             positions = np.full(len(values), -1, dtype=np.int64)
             try:
                 positions[~missing] = index.get_indexer(pd.Index(values[~missing]))
