@@ -184,7 +184,8 @@ class FeatureEncoder:
                         "give it a numeric dtype and leave it out there, or bin it first."
                     )
             try:
-                found = pd.Index(pd.unique(values.dropna()))
+                # Not `unique`: that of pandas 2 takes strings for C's, "\x00" for "".
+                found = pd.Index(values.dropna().drop_duplicates().array)
             except TypeError as error:
                 raise self._unusable(values, j) from error
         try:
