@@ -23,15 +23,11 @@ SETTINGS = (
 )
 
 
-def threads() -> int:
-    return torch.get_num_threads()
-
-
 def run(runs: int, quick: bool) -> Report:
     X, Y = fetch_adult(subset="train", return_X_y=True)
     rows = slice(0, 3_000 if quick else None)
     seconds: dict[int, list[float]] = {1: [], 2: []}
-    best = {}
+    scores = {}
     for turn in range(-1, runs):
         for n_jobs, times in seconds.items():
             search = GridSearchCV(MMoE(max_epochs=3, random_state=0), GRID, cv=3, n_jobs=n_jobs)
@@ -39,16 +35,16 @@ def run(runs: int, quick: bool) -> Report:
             search.fit(X[rows], Y[rows])
             if turn >= 0:
                 times.append(time.perf_counter() - start)
-            best[n_jobs] = search.cv_results_["mean_test_score"]
+            scores[n_jobs] = search.cv_results_["mean_test_score"]
     ratio = np.array(seconds[2]) / np.array(seconds[1])
-    per_job = {1: threads(), 2: Parallel(n_jobs=2)(delayed(threads)() for _ in range(1))[0]}
+    threads = {n: Parallel(n_jobs=n)([delayed(torch.get_num_threads)()])[0] for n in seconds}
     report = Report(SETTINGS)
     header = ["jobs", "threads of torch in each", "seconds"]
     report.sections = [
-        table(header, [(j, per_job[j], mean_std(times, 2)) for j, times in seconds.items()]),
+        table(header, [(n, threads[n], mean_std(times, 2)) for n, times in seconds.items()]),
         f"Mean ± standard deviation of {runs} searches.",
     ]
-    gap = np.abs(best[1] - best[2]).max()
+    gap = np.abs(scores[1] - scores[2]).max()
     report.findings = [
         f"Two jobs take {np.median(ratio):.2f} of one job's time (median; {ratio.min():.2f} to "
         f"{ratio.max():.2f}).",

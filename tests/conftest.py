@@ -11,17 +11,12 @@ import torch
 
 import sk_mtl
 from sk_mtl.base import MultiTaskEstimator
+from sk_mtl.datasets._sources import SOURCES
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Busy processes with several threads each wait for one another at every barrier.
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
-
-DATA_HOME = Path(
-    os.environ.get("SK_MTL_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
-)
-REAL_DATA = DATA_HOME if DATA_HOME.is_dir() else None
-"""Folder of the real files, None where there is none."""
 
 CLASSES = [value for value in map(vars(sk_mtl).get, sk_mtl.__all__) if isinstance(value, type)]
 
@@ -38,6 +33,20 @@ FEW_UNITS = {
     "n_task_experts": 2,
     "n_shared_experts": 1,
 }
+
+
+def need(key):
+    """Return the folder of the real files, or skip the test where it lacks file `key`."""
+    named = os.environ.get("SK_MTL_DATA")
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folders = [Path(named), default] if named else [default]
+    home = next((folder for folder in folders if folder.is_dir()), None)
+    source = SOURCES[key]
+    if home is None:
+        pytest.skip("no local data: SK_MTL_DATA is not set and ../shared/data does not exist")
+    if not any(path.is_file() for path in (home / source.folder / source.name, home / source.name)):
+        pytest.skip(f"the local data folder {home} has no {source.name}")
+    return home
 
 
 def small(cls, **params):

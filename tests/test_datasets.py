@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REAL_DATA
+from conftest import need
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import r2_score, roc_auc_score
 
@@ -106,25 +106,15 @@ CENSUS_ROW = (
 # ---------------------------------------------------------------------------- helpers
 
 
-def _need(key: str) -> Path:
-    source = _sources.SOURCES[key]
-    if REAL_DATA is None:
-        pytest.skip("no local data: SK_MTL_DATA is not set and ../shared/data does not exist")
-    for path in (REAL_DATA / source.folder / source.name, REAL_DATA / source.name):
-        if path.is_file():
-            return REAL_DATA
-    pytest.skip(f"the local data folder {REAL_DATA} has no {source.name}")
-
-
 @functools.cache
 def _adult(subset):
-    _need("adult-train")
-    return fetch_adult(subset=subset, data_home=_need("adult-test"), download_if_missing=False)
+    need("adult-train")
+    return fetch_adult(subset=subset, data_home=need("adult-test"), download_if_missing=False)
 
 
 @functools.cache
 def _census(tasks):
-    home = _need("census-test")
+    home = need("census-test")
     return fetch_census_income(
         subset="test", tasks=tasks, data_home=home, download_if_missing=False
     )
@@ -281,7 +271,7 @@ def test_adult_has_no_label_in_the_inputs():
 
 def test_adult_test_file_with_and_without_its_first_line(tmp_path):
     # The published file starts with a comment, the local one may not; both are accepted.
-    home = _need("adult-test")
+    home = need("adult-test")
     path = next(p for p in (home / "adult" / "adult.test", home / "adult.test") if p.is_file())
     comment = b"|1x3 Cross validator\n"
     bare = path.read_bytes().removeprefix(comment)
@@ -294,7 +284,7 @@ def test_adult_test_file_with_and_without_its_first_line(tmp_path):
 
 
 def test_adult_columns_as_targets():
-    home = _need("adult-test")
+    home = need("adult-test")
     X, Y = fetch_adult(
         subset="test", tasks=["income", "hours_per_week"], data_home=home, return_X_y=True
     )
@@ -331,7 +321,7 @@ def test_census_group_two():
     assert not {"education", "marital_stat"} & set(bunch.data.columns)
     assert list(bunch.data["income_50k"].cat.categories) == ["- 50000", "50000+"]
     _, Y = fetch_census_income(
-        subset="test", tasks=["education"], data_home=_need("census-test"), return_X_y=True
+        subset="test", tasks=["education"], data_home=need("census-test"), return_X_y=True
     )
     counted = set(Y["education"][bunch.target["college"] == 1])
     assert counted == {
@@ -604,7 +594,7 @@ def test_file_without_a_digest_that_cannot_be_unpacked(small, tmp_path, damage):
 
 
 def test_contents_check_on_the_real_test_file():
-    path = _need("census-test") / "census_income" / "census-income.test.gz"
+    path = need("census-test") / "census_income" / "census-income.test.gz"
     if not path.is_file():
         pytest.skip("the local data folder is flat")
     source = dataclasses.replace(
