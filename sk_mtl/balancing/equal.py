@@ -1,8 +1,9 @@
 """Equal weights: the sum of the task losses."""
 
+import torch
 from torch import Tensor
 
-from sk_mtl.balancing.base import LossBalancer
+from sk_mtl.balancing.base import LossBalancer, Step
 
 
 class EqualBalancer(LossBalancer):
@@ -18,3 +19,12 @@ class EqualBalancer(LossBalancer):
     def forward(self, losses: Tensor) -> Tensor:
         """Sum the task losses, (K,) -> scalar."""
         return losses.sum()
+
+    def backward(self, losses: Tensor, step: Step) -> Tensor:
+        """Accumulate the gradients of the sum, and return the sum."""
+        # The weights are always ones: no gradient with respect to the losses is needed.
+        if self.weights is None or self.weights.device != losses.device:
+            self.weights = torch.ones_like(losses.detach())
+        loss = losses.sum()
+        loss.backward()
+        return loss.detach()

@@ -1,0 +1,55 @@
+"""Fixed weights."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sk_mtl.balancing._checks import check_per_task
+from sk_mtl.balancing.base import LossBalancer
+
+
+class FixedBalancer(LossBalancer):
+    r"""Constant weights: :math:`L = \sum_k w_k L_k`.
+
+    Unlike an estimator's `loss_weights` they change the gradients only, not the losses that
+    `history_` and early stopping read.
+
+    Parameters
+    ----------
+    task_weights : float, list of float or dict, default=1.0
+        The weights :math:`w_k`, not normalized: one for all tasks, one per task, or by task name
+        (1 for those not named). Not called ``weights``: that is what every balancer reports.
+
+    Examples
+    --------
+    >>> import torch
+    >>> balancer = FixedBalancer({"buy": 3.0})
+    >>> balancer.setup(["click", "buy"], [False, False])
+    >>> balancer(torch.tensor([1.0, 2.0]))
+    tensor(7.)
+    """
+
+    factors: Tensor
+
+    def __init__(self, task_weights: Any = 1.0) -> None:
+        super().__init__()
+        self.task_weights = task_weights
+
+    def setup(
+        self,
+        names: Sequence[str],
+        regression: Sequence[bool],
+        generator: torch.Generator | None = None,
+    ) -> None:
+        """Check the weights."""
+        super().setup(names, regression, generator)
+        weights = check_per_task("task_weights", self.task_weights, names)
+        if not any(weights):
+            raise ValueError("`balancer__task_weights` are all zero; at least one task must count.")
+        self.register_buffer("factors", torch.tensor(weights))
+
+    def forward(self, losses: Tensor) -> Tensor:
+        """Sum the weighted task losses, (K,) -> scalar."""
+        return (self.factors * losses).sum()
