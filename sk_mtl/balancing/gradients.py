@@ -35,10 +35,8 @@ class TaskGradients(NamedTuple):
             return cls(like.new_zeros(len(gradients), 0), like.shape)
         if known[0].is_sparse:
             return cls._of_sparse(gradients, known)
-        zero = None if len(known) == len(gradients) else torch.zeros_like(known[0])
-        return cls(
-            torch.stack([zero if g is None else g for g in gradients]).flatten(1), like.shape
-        )
+        rows = torch.stack([torch.zeros_like(known[0]) if g is None else g for g in gradients])
+        return cls(rows.flatten(1), like.shape)
 
     @classmethod
     def _of_sparse(cls, gradients: Sequence[Tensor | None], known: Sequence[Tensor]) -> Self:

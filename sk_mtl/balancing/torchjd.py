@@ -1,5 +1,6 @@
 """Aggregators of the package TorchJD: gradients combined so that they do not conflict."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -188,7 +189,9 @@ class TorchJDBalancer(GradientBalancer):
             return [g.sum(0) for g in rows]
         scale = norm.clamp(min=torch.finfo(norm.dtype).tiny) if self.scale_free else 1.0
         self._fit_rule(present, matrix)
-        with private_draws(self.generator, matrix.device):
+        with private_draws(self.generator, matrix.device), warnings.catch_warnings():
+            # Of NashMTL's solver: nothing that a user could change.
+            warnings.filterwarnings("ignore", "You are solving a parameterized|Solution may be in")
             vector = self.rule(matrix / scale) * scale
         return vector.split([g.shape[1] for g in rows])
 
