@@ -1,6 +1,6 @@
 """Rows as tensors, and batches cut from them in slices."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,7 @@ class Rows(Dataset):
         inputs = {"numeric": numeric, "categorical": self.categorical[index]}
         if self.weight is not None:
             inputs["weight"] = self.weight[index]
-        target = torch.zeros(1) if self.target is None else self.target[index]
+        target = torch.zeros(len(numeric), 0) if self.target is None else self.target[index]
         return inputs, target
 
 
@@ -89,6 +89,12 @@ class Batches:
         Whether each pass draws a new order.
     generator : torch.Generator, optional
         Source of the orders.
+
+    Attributes
+    ----------
+    prepare : callable or None
+        If set, what a network makes of numbers and codes before its weights, done once per chunk:
+        the batches hold its results, ``dense`` and ``rows``, instead.
     """
 
     def __init__(
@@ -100,6 +106,7 @@ class Batches:
     ) -> None:
         self.rows, self.batch_size = rows, batch_size
         self.shuffle, self.generator = shuffle, generator
+        self.prepare: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
     def __len__(self) -> int:
         return len(self._starts())
@@ -114,17 +121,18 @@ class Batches:
     def __iter__(self) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         n, starts = len(self.rows), self._starts()
         cuts = list(zip(starts, [*starts[1:], n], strict=True))
-        if not self.shuffle:
-            for start, stop in cuts:
-                yield self.rows[start:stop]
-            return
-        order = torch.randperm(n, generator=self.generator)
+        order = None
+        if self.shuffle:
+            order = torch.randperm(n, generator=self.generator).to(self.rows.device)
         per_chunk = max(1, CHUNK_ROWS // self.batch_size)
         for first in range(0, len(cuts), per_chunk):
             members = cuts[first : first + per_chunk]
-            offset = members[0][0]
-            chunk = order[offset : members[-1][1]].to(self.rows.device)
-            inputs, target = self.rows[chunk]
+            offset, end = members[0][0], members[-1][1]
+            inputs, target = self.rows[slice(offset, end) if order is None else order[offset:end]]
+            if self.prepare is not None:
+                with torch.no_grad():
+                    dense, rows = self.prepare(inputs.pop("numeric"), inputs.pop("categorical"))
+                inputs |= {"dense": dense, "rows": rows}
             for start, stop in members:
                 here = slice(start - offset, stop - offset)
                 yield {name: part[here] for name, part in inputs.items()}, target[here]

@@ -54,7 +54,13 @@ class MultiTaskNet(NeuralNet):
     def infer(self, x: dict[str, Tensor], **fit_params: Any) -> Tensor:
         """Return the logits of a batch."""
         device = self.device
-        return self.module_(x["numeric"].to(device), x["categorical"].to(device))
+        return self.module_.logits(x["dense"].to(device), x["rows"].to(device))
+
+    def get_iterator(self, dataset: Rows, training: bool = False) -> Batches:
+        """Return batches that are prepared for the module."""
+        batches = super().get_iterator(dataset, training=training)
+        batches.prepare = self.module_.prepare
+        return batches
 
     def get_loss(
         self, y_pred: Tensor, y_true: Tensor, X: dict[str, Tensor], training: bool = False

@@ -1,17 +1,51 @@
 """From columns to one vector per row: standardized numbers and embedded categories."""
 
 from collections.abc import Callable, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 N_SPECIAL = 2
 """Codes before the known categories: 0 for a missing value, 1 for an unknown category."""
 
 SPARSE_ROWS = 50_000
 """Tables with more rows than this pass sparse gradients, so that a step costs its rows only."""
+
+
+INT32_ROWS = 2**31
+"""Tables with fewer rows than this are read by 32-bit indices."""
+
+
+def _lookup(table: Tensor, rows: Tensor, sparse: bool) -> Tensor:
+    """Return rows of a table, (R, d), (N,) -> (N, d); the gradient is sparse if asked."""
+    if torch.compiler.is_compiling():
+        return torch.nn.functional.embedding(rows, table, sparse=sparse)
+    return _Lookup.apply(table, rows, sparse)
+
+
+class _Lookup(torch.autograd.Function):
+    """`torch.nn.functional.embedding` with cheaper sums of the gradients of equal rows."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, rows: Tensor, sparse: bool) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.shape, ctx.sparse = table.shape, sparse
+        return table.index_select(0, rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (rows,) = ctx.saved_tensors
+        if not ctx.sparse:
+            return grad.new_zeros(ctx.shape).index_add_(0, rows, grad), None, None
+        touched, position = torch.unique(rows, return_inverse=True)
+        sums = grad.new_zeros(len(touched), ctx.shape[1]).index_add_(0, position, grad)
+        gradient = torch.sparse_coo_tensor(
+            touched.unsqueeze(0), sums, ctx.shape, is_coalesced=True, check_invariants=False
+        )
+        return gradient, None, None
 
 
 class FeatureEmbedding(nn.Module):
@@ -97,6 +131,9 @@ class FeatureEmbedding(nn.Module):
                 table[start : start + N_SPECIAL] = 0.0
             self.tables.append(nn.Parameter(table))
         self.sparse = tuple(len(table) > SPARSE_ROWS for table in self.tables)
+        # Half the memory to gather and to sort.
+        small = all(len(table) < INT32_ROWS for table in self.tables)
+        self.index_dtype = torch.int32 if small else torch.int64
         self.n_numeric, self.n_categorical = n_numeric, len(n_categories)
         self.out_features = n_numeric + len(missing_columns) + sum(embedding_dims)
 
@@ -114,19 +151,49 @@ class FeatureEmbedding(nn.Module):
         codes = categorical if len(columns) == self.n_categorical else categorical[:, columns]
         return codes + self.get_buffer(f"offsets_{index}")
 
-    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        """Return the rows' vectors: (B, F), (B, C) -> (B, D)."""
-        parts = []
+    def prepare(self, numeric: Tensor, categorical: Tensor) -> tuple[Tensor, Tensor]:
+        """Do what depends on no weight, once for all batches that are cut from the result.
+
+        Parameters
+        ----------
+        numeric : Tensor of shape (B, F)
+            Numbers, NaN where missing.
+        categorical : Tensor of shape (B, C)
+            Category codes.
+
+        Returns
+        -------
+        dense : Tensor of shape (B, F + indicators)
+            Standardized numbers and the indicators of missing ones.
+        rows : Tensor of shape (B, C), int32 or int64
+            Rows of the tables, the columns of one table side by side, table after table.
+        """
+        dense = numeric.new_empty(len(numeric), 0, dtype=self.fill.dtype)
         if self.n_numeric:
             z = ((numeric - self.mean) / self.scale).to(self.fill.dtype)
             missing = z.isnan()
-            parts.append(torch.where(missing, self.fill, z))
+            dense = torch.where(missing, self.fill, z)
             if len(self.missing_columns):
-                parts.append(missing[:, self.missing_columns].to(z.dtype))
-        for index, table in enumerate(self.tables):
-            rows = self._rows(categorical, index)
-            parts.append(F.embedding(rows, table, sparse=self.sparse[index]).flatten(1))
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+                indicators = missing[:, self.missing_columns].to(z.dtype)
+                dense = torch.cat([dense, indicators], dim=1)
+        parts = [self._rows(categorical, index) for index in range(len(self.tables))]
+        rows = categorical if not parts else parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        return dense, rows.to(self.index_dtype)
+
+    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        """Return the rows' vectors: (B, F), (B, C) -> (B, D)."""
+        return self.embed(*self.prepare(numeric, categorical))
+
+    def embed(self, dense: Tensor, rows: Tensor) -> Tensor:
+        """Return the vectors of rows that are prepared, (B, D); see `prepare`."""
+        parts = [dense] if dense.shape[1] else []
+        start = 0
+        for table, columns, sparse in zip(self.tables, self.columns, self.sparse, strict=True):
+            stop = start + len(columns)
+            own = rows if len(self.tables) == 1 else rows[:, start:stop]
+            parts.append(_lookup(table, own.flatten(), sparse).unflatten(0, own.shape).flatten(1))
+            start = stop
+        return dense if not parts else parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     @torch.no_grad()
     def fill_unseen(self, categorical: Tensor) -> None:

@@ -54,7 +54,7 @@ class Gates(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the gates' weights, (B, n_gates, n_experts)."""
-        return self.scores(self.hidden(x)).softmax(-1)
+        return self.hidden.then(x, self.scores, "softmax")
 
 
 def mix(weights: Tensor, experts: Tensor) -> Tensor:
@@ -72,6 +72,7 @@ def mix(weights: Tensor, experts: Tensor) -> Tensor:
     Tensor of shape (B, K, H)
     """
     if experts.ndim == 3:
-        return torch.bmm(weights, experts)
+        # Of gates rows come last in memory; the product of each row wants its weights in a row.
+        return torch.bmm(weights.contiguous(), experts)
     # Experts of each gate are one gate's only: a product of B x K single rows gains nothing.
     return (weights.unsqueeze(-1) * experts).sum(-2)

@@ -48,13 +48,21 @@ class MultiTaskModule(nn.Module):
         self.embedding, self.bottom, self.towers = embedding, bottom, towers
         self.head = nn.Identity() if head is None else head
 
+    def prepare(self, numeric: Tensor, categorical: Tensor) -> tuple[Tensor, Tensor]:
+        """Do what depends on no weight; see `FeatureEmbedding.prepare`."""
+        return self.embedding.prepare(numeric, categorical)
+
+    def logits(self, dense: Tensor, rows: Tensor) -> Tensor:
+        """Return the logits of all tasks of rows that are prepared: (B, L)."""
+        return self.head(self.towers(self.bottom(self.embedding.embed(dense, rows))))
+
     def tower_logits(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """Return the towers' logits, before the head: (B, L)."""
         return self.towers(self.bottom(self.embedding(numeric, categorical)))
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """Return the logits of all tasks side by side: (B, L)."""
-        return self.head(self.tower_logits(numeric, categorical))
+        return self.logits(*self.prepare(numeric, categorical))
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters before the towers, those that several tasks may move."""

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sk_mtl.nn.chain import Layer, relu_chain
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "gelu": nn.GELU,
@@ -100,6 +102,11 @@ class StackedLinear(nn.Module):
             out = torch.baddbmm(bias.reshape(groups, 1, -1), inputs, weight)
         out = out.transpose(0, 1)  # (B, g, n / g * out)
         return out if groups == self.n else out.reshape(-1, self.n, self.out_features)
+
+    @property
+    def layer(self) -> Layer:
+        """The parameters, as `relu_chain` takes them."""
+        return self.weight, self.bias
 
     def extra_repr(self) -> str:
         """Sizes, for the printed module."""
@@ -210,7 +217,35 @@ class StackedMLP(nn.Module):
             width = unit
         self.layers = nn.Sequential(*layers)
         self.out_features = width
+        self.plain = activation == "relu" and not batch_norm and not dropout
+        self.linears = tuple(layers[::2]) if self.plain else ()
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers: (B, in) or (B, g, in) -> (B, n, out)."""
-        return self.layers(x)
+        return self.then(x, None, "relu")
+
+    def then(self, x: Tensor, output: StackedLinear | None, last: str) -> Tensor:
+        """Apply the layers and a last one.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, in) or (B, g, in)
+            The input.
+        output : StackedLinear or None
+            The last layer; None: the own last layer is the last.
+        last : {"relu", "linear", "softmax"}
+            What follows the last layer.
+
+        Returns
+        -------
+        Tensor of shape (B, n, out)
+        """
+        if self.plain and not torch.compiler.is_compiling():
+            layers = [linear.layer for linear in self.linears]
+            if output is not None:
+                layers.append(output.layer)
+            return relu_chain(x, layers, last) if layers else x
+        x = self.layers(x)
+        if output is not None:
+            x = output(x)
+        return x.softmax(-1) if last == "softmax" else x

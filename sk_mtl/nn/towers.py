@@ -70,10 +70,15 @@ class Towers(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of all tasks, (B, K, H) -> (B, L)."""
         if len(self.towers) == 1:
-            return self.towers[0](x).flatten(1)
+            return self._run(0, x).flatten(1)
         logits = [
-            tower(x[:, members]).flatten(1)
-            for tower, members in zip(self.towers, self.members, strict=True)
+            self._run(group, x[:, members]).flatten(1)
+            for group, members in enumerate(self.members)
         ]
         flat = torch.cat(logits, dim=1)
         return flat if self.order is None else flat[:, self.order]
+
+    def _run(self, group: int, x: Tensor) -> Tensor:
+        """Return the logits of the towers of one shape: (B, k, H) -> (B, k, width)."""
+        mlp, output = self.towers[group]
+        return mlp.then(x, output, "linear")
