@@ -382,6 +382,16 @@ def test_parameters(balancer):
         balancer.set_params(gama=1)
 
 
+def test_parameters_through_an_estimator():
+    given = DWABalancer()
+    model = MMoE(balancer=given)
+    assert model.get_params()["balancer__temperature"] == 2.0
+    twin = clone(model).set_params(balancer__temperature=0.5)
+    assert twin.balancer.temperature == 0.5
+    assert given.temperature == 2.0
+    assert "balancer=DWABalancer(temperature=0.5)" in repr(twin)
+
+
 def test_an_aggregator_and_a_name_replace_each_other():
     aggregation = pytest.importorskip("torchjd.aggregation", reason="an extra")
     balancer = TorchJDBalancer(aggregation.MGDA())
