@@ -85,7 +85,8 @@ class CountTask(Task):
         mean, log_mean = _mean(logits.squeeze(-1))
         positive = target > ZERO
         ratio = log_mean - torch.where(positive, target, 1.0).log()
-        # Written as t (e^r - 1 - r), of which rounding leaves a number of at least zero.
+        # t (e^r - 1 - r) is exact near its minimum, where t log(t/m) - t + m is all rounding. The
+        # relu is for libraries whose expm1 is off by the last bit.
         return torch.where(positive, target * (ratio.expm1() - ratio).relu(), mean)
 
     def link(self, logits: Tensor) -> Tensor:
