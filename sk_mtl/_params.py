@@ -80,11 +80,16 @@ COMMON_PARAMETERS = """\
 tower_units : tuple of int, list of tuples or dict, default=(32,)
     Widths of the towers' hidden layers: one tuple for all tasks, or one per task as a list of
     tuples or a dict by task name (tasks not named get the default). Empty: a linear tower.
-task_types : str, list of str or dict, default="auto"
-    What each task is: "classification", "binary", "multiclass", "regression" or "auto"; one
-    for all tasks, one per task, or by task name ("auto" for those not named). "auto" takes
-    strings, categories, booleans and whole numbers for classes, and numbers with fractional
-    parts for regression. More than 100 distinct whole numbers are an error under "auto".
+task_types : str, Task, type, list or dict, default="auto"
+    What each task is: one kind for all tasks, one per task as a list, or by task name ("auto"
+    for those not named). A kind is "auto", "classification" ("binary" or "multiclass", as the
+    labels are), "binary", "multiclass", "ordinal" (classes in an order), "regression",
+    "quantile" (the median), "count" (numbers of at least zero), or a class of `sk_mtl.tasks`,
+    or an instance with options such as ``BinaryTask(class_weight="balanced")``. Instances are
+    copied at `fit`; options of one for all tasks can be set as ``task_types__<option>``. "auto"
+    takes strings, categories, booleans and whole numbers for classes, and numbers with
+    fractional parts for regression. More than 100 distinct whole numbers are an error under
+    "auto".
 categorical_features : "from_dtype", None or array-like, default="from_dtype"
     Which columns are categorical: those of a dataframe with dtype category, string, object or
     bool ("from_dtype"); none; or a bool mask, indices or names. Unseen and missing categories
@@ -107,7 +112,8 @@ batch_norm : bool, default=False
     Whether hidden layers of experts, bottoms and towers are batch-normalized. Gates never are.
 loss_weights : list of float or dict, default=None
     Fixed factors of the tasks' losses, per task or by task name (1 for those not named). The
-    loss is the sum over tasks. Regression losses are in units of the target's variance.
+    loss is the sum over tasks. Regression losses are in units of the target's variance, those
+    of quantiles in its standard deviation, of counts in its mean.
 balancer : str or LossBalancer, default="equal"
     How the task losses become one gradient; "equal" is their (weighted) sum.
 optimizer : str or subclass of torch.optim.Optimizer, default="adam"
@@ -143,8 +149,8 @@ device : str, default="auto"
 dtype : {"float32", "float64"}, default="float32"
     Precision of the network.
 random_state : int, RandomState instance or None, default=None
-    Seed of initial weights, held-out rows, order of rows and dropout. The same integer gives
-    the same bits on the same machine and number of threads.
+    Seed of initial weights, held-out rows, order of rows, sampled labels and dropout. The same
+    integer gives the same bits on the same machine and number of threads.
 verbose : int, default=0
     Above 0, a line of losses per epoch."""
 
@@ -155,9 +161,9 @@ task_names_ : list of str
     Their names: the columns of a DataFrame y, else "y", or "task_0", "task_1", ...
 classes_ : ndarray
     With a 1-D y the sorted classes. With a 2-D y an object array that holds each task's
-    classes. Absent if a task is a regression.
+    classes. Absent if a task has no classes.
 task_slices_ : dict of str to slice
-    The columns of `predict_proba` that belong to each task; an empty slice for a regression.
+    The columns of `predict_proba` that belong to each task; an empty slice without classes.
 n_features_in_ : int
     Number of columns of X.
 feature_names_in_ : ndarray of str

@@ -1,6 +1,5 @@
 """What a fitted estimator gives back, in the shapes that scikit-learn expects."""
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from sk_mtl._inputs import check_labels, check_rows
 from sk_mtl._training import MultiTaskNet, Rows, predict_logits
 from sk_mtl._views import TaskView
 from sk_mtl.nn import MultiTaskModule
-from sk_mtl.tasks import CLASSIFICATION_NAMES, RegressionTask, Task, logit_slices
+from sk_mtl.tasks import Task, declared_kinds, logit_slices
 
 if TYPE_CHECKING:
     import torch
@@ -70,17 +69,7 @@ class PredictionMixin(BaseEstimator):
         """Return "classifier", "regressor" or both, or nothing where `y` is to decide."""
         if hasattr(self, "tasks_"):
             return {"regressor" if t.classes_ is None else "classifier" for t in self.tasks_}
-        if self._classes_only:
-            return {"classifier"}
-        types = self.task_types
-        if isinstance(types, str):
-            kinds = {types}
-        else:
-            # A dict leaves the tasks that it does not name to "auto".
-            kinds = {"auto"} if isinstance(types, Mapping) else set(map(str, types))
-        names = dict.fromkeys(CLASSIFICATION_NAMES, "classifier")
-        names[RegressionTask.kind] = "regressor"
-        return {names[kind] for kind in kinds} if kinds <= set(names) else set()
+        return {"classifier"} if self._classes_only else declared_kinds(self.task_types)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -145,7 +134,7 @@ class PredictionMixin(BaseEstimator):
         ndarray of shape (n_samples, n_columns), float64
             The tasks' blocks side by side in task order, see `task_slices_` and
             `get_proba_names_out`. A block has a column per class in sorted order and sums to
-            one; a regression has no block.
+            one; a task without classes has no block.
         """
         return np.hstack(list(self.predict_task_proba(X).values()))
 
@@ -173,7 +162,7 @@ class PredictionMixin(BaseEstimator):
 
     @available_if(_has_classes)
     def decision_function(self, X: ArrayLike) -> NDArray:
-        """Return the logits as scikit-learn shapes them.
+        """Return the logits as scikit-learn shapes them, for ordered classes log-probabilities.
 
         Parameters
         ----------
@@ -229,7 +218,10 @@ class PredictionMixin(BaseEstimator):
         return view
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return the mean over tasks of accuracy (classes) or R² (regression).
+        """Return the mean of the tasks' scores.
+
+        They are accuracy (classes), R² (regression) and D² (count: of the Poisson deviance;
+        quantile: of the pinball loss).
 
         Parameters
         ----------

@@ -56,7 +56,7 @@ class TaskView(BaseEstimator):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The task's classes, sorted; absent for a regression.
+        The task's classes, sorted; absent for a task of values.
     n_features_in_ : int
         Number of columns of X.
 
@@ -107,7 +107,9 @@ class TaskView(BaseEstimator):
         """The task's classes."""
         classes = self._task().classes_
         if classes is None:
-            raise AttributeError("A regression task has no classes_.")
+            raise AttributeError(
+                f"Task {self._task().name!r} is of kind {self._task().kind!r}: no classes_."
+            )
         return classes
 
     @property
@@ -143,6 +145,6 @@ class TaskView(BaseEstimator):
         return values.astype(np.float64)
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return accuracy, or R² of a regression."""
+        """Return the task's score: accuracy, or R² or D² of values."""
         weights = None if sample_weight is None else np.asarray(sample_weight)
         return self._task().score(np.asarray(y), self.predict(X), weights)

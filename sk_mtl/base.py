@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
-from sklearn.utils import check_random_state
+from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from torch import nn
 
@@ -48,7 +48,7 @@ from sk_mtl._training import (
 from sk_mtl.balancing import BALANCERS, LossBalancer
 from sk_mtl.nn import ACTIVATIONS, FeatureEmbedding, MultiTaskModule, Towers
 from sk_mtl.persistence import PersistenceMixin
-from sk_mtl.tasks import Task, encode_targets, make_tasks
+from sk_mtl.tasks import Task, encode_targets, make_tasks, sample_labels, weigh_labels
 
 __all__ = [
     "AT_LEAST_ONE",
@@ -92,7 +92,7 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, PredictionMixin
     """
 
     tower_units: Any = parameter(DEFAULT_TOWER, tuple, list, dict)
-    task_types: Any = parameter("auto", str, list, tuple, dict)
+    task_types: Any = parameter("auto", str, list, tuple, dict, Task, type)
     categorical_features: Any = parameter(
         "from_dtype", StrOptions({"from_dtype"}), "array-like", None
     )
@@ -235,14 +235,23 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, PredictionMixin
                 tasks = make_tasks(labels.columns, self.task_types, labels.weight, given)
                 encoder = FeatureEncoder(
                     self.categorical_features, self.numeric_features, self.embedding_dim
-                ).fit(X, labels.row_weight)
+                )
                 seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             targets = encode_targets(tasks, labels.columns)
             self._check_tasks(tasks, targets)
-            features = encoder.transform(X)
+            labels = labels._replace(weight=weigh_labels(tasks, targets, labels.weight))
+            if not goes_on:
+                encoder.fit(X, labels.row_weight)
             net = self._make_net(tasks, encoder, seed, device, goes_on)
-            train, held_out = self._split(features, targets, labels.weight, seed, device)
-            fitted = Fitted(encoder, self.get_params(deep=False), seed, labels.single)
+            weight, generator = labels.weight, net.iterator_train__generator
+            sample = sample_labels(tasks, targets, weight, generator, at_least_one=not goes_on)
+            if sample is not None:
+                X, (_, targets, weight) = _safe_indexing(X, sample.rows), sample
+            if len(targets) == 0 and report is None:
+                return self
+            features = encoder.transform(X)
+            train, held_out = self._split(features, targets, weight, seed, device)
+            fitted = Fitted(encoder, self._copy_params(), seed, labels.single)
 
             so_far = partial(self._snapshot, fitted, net, tasks)
             hook = None
@@ -388,6 +397,10 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, PredictionMixin
         classes = [task.classes_ for task in tasks if task.classes_ is not None]
         if len(classes) == len(tasks):
             self.classes_ = classes[0] if self._fitted_.single else as_object_array(classes)
+
+    def _copy_params(self) -> dict[str, Any]:
+        """Return the parameters, the kinds of task as copies: their options may be set later."""
+        return {**self.get_params(deep=False), "task_types": deepcopy(self.task_types)}
 
     def _check_unchanged(self) -> None:
         """Refuse to go on with another network than the one fitted."""

@@ -23,6 +23,7 @@ from sk_mtl._features import FeatureEncoder, FeatureSpec
 from sk_mtl._prediction import Fitted
 from sk_mtl._training import available_device
 from sk_mtl._version import __version__
+from sk_mtl.balancing import BALANCERS, LossBalancer
 from sk_mtl.tasks import KINDS
 
 FORMAT = 1
@@ -118,8 +119,9 @@ class PersistenceMixin(BaseEstimator):
         Warns
         -----
         UserWarning
-            If `callbacks`, `random_state`, `balancer` or `optimizer` is an object: it is left
-            out, and `load` gives the parameter its default. Predictions do not depend on them.
+            If `callbacks`, `random_state` or `optimizer` is an object, or `balancer` one that
+            sk_mtl does not list or that holds objects: it is left out, and `load` gives the
+            parameter its default. Predictions do not depend on them.
 
         See Also
         --------
@@ -197,7 +199,7 @@ def _digest(config: str, tensors: dict[str, torch.Tensor]) -> str:
 
 
 def _to_json(value: Any) -> Any:
-    """Return a value in JSON's types; arrays, indices and tuples keep what they are by a tag."""
+    """Return a value in JSON's types; others keep what they are by a tag."""
     if isinstance(value, pd.Index | np.ndarray):
         kind = "index" if isinstance(value, pd.Index) else "array"
         dtype = "str" if pd.api.types.is_string_dtype(value.dtype) else str(value.dtype)
@@ -212,6 +214,9 @@ def _to_json(value: Any) -> Any:
         return {"type": "dict", "items": pairs}
     if isinstance(value, np.generic):
         return _to_json(value.item())
+    if isinstance(value, LossBalancer) and type(value) in _balancer_classes().values():
+        params = [[key, _to_json(item)] for key, item in value.get_params(deep=False).items()]
+        return {"type": "balancer", "class": type(value).__name__, "items": params}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(
@@ -237,8 +242,17 @@ def _from_json(value: Any) -> Any:
         case "array":
             dtype = object if value["dtype"] == "object" else value["dtype"]
             return np.array(_from_json(items), dtype=dtype)
+        case "balancer":
+            cls = _balancer_classes()[value["class"]]
+            return cls(**{key: _from_json(item) for key, item in items})
         case other:
             raise ValueError(f"unknown type {other!r}")
+
+
+def _balancer_classes() -> dict[str, type[LossBalancer]]:
+    """Return the classes of the listed balancers by name."""
+    classes = (type(make()) for make in BALANCERS.values())
+    return {cls.__name__: cls for cls in classes}
 
 
 def _describe(estimator: Any) -> dict[str, Any]:

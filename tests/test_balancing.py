@@ -2,17 +2,19 @@
 
 import copy
 import itertools
+import json
 import pickle
 
 import pytest
 import reference.balancing as reference
 import torch
 import torch.nn.functional as F
+from conftest import small
 from sklearn.base import clone
 from torch import nn
 from torch.testing import assert_close
 
-from sk_mtl import balancing
+from sk_mtl import MMoE, balancing, load, persistence
 from sk_mtl.balancing import (
     BALANCERS,
     DWABalancer,
@@ -32,7 +34,7 @@ from sk_mtl.balancing import (
     TorchJDBalancer,
     UncertaintyBalancer,
 )
-from sk_mtl.balancing.torchjd import AGGREGATORS
+from sk_mtl.balancing.aggregators import AGGREGATORS
 
 NAMES = list(BALANCERS)
 RANDOM = {"rlw", "pcgrad", "graddrop"}
@@ -265,8 +267,6 @@ def test_state_moves_with_training(name):
 @pytest.mark.parametrize("way", [copy.deepcopy, lambda b: pickle.loads(pickle.dumps(b))])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_copy_goes_on_as_the_original(name, way):
-    if name == "nash_mtl" and way is not copy.deepcopy:
-        pass
     toy, balancer = Toy(), make(name)
     for _ in range(3):
         toy.train(balancer)
@@ -382,6 +382,16 @@ def test_parameters(balancer):
         balancer.set_params(gama=1)
 
 
+def test_parameters_through_an_estimator():
+    given = DWABalancer()
+    model = MMoE(balancer=given)
+    assert model.get_params()["balancer__temperature"] == 2.0
+    twin = clone(model).set_params(balancer__temperature=0.5)
+    assert twin.balancer.temperature == 0.5
+    assert given.temperature == 2.0
+    assert "balancer=DWABalancer(temperature=0.5)" in repr(twin)
+
+
 def test_an_aggregator_and_a_name_replace_each_other():
     aggregation = pytest.importorskip("torchjd.aggregation", reason="an extra")
     balancer = TorchJDBalancer(aggregation.MGDA())
@@ -430,6 +440,37 @@ def test_an_aggregator_and_a_name_replace_each_other():
 def test_invalid_parameters(balancer, message):
     with pytest.raises(ValueError, match=message):
         ready(balancer)
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("balancer", INSTANCES, ids=lambda b: type(b).__name__)
+def test_form_in_json(balancer):
+    text = json.dumps(persistence._to_json(balancer))
+    again = persistence._from_json(json.loads(text))
+    assert type(again) is type(balancer)
+    assert again.get_params() == balancer.get_params()
+
+
+class Unlisted(EqualBalancer):
+    pass
+
+
+@pytest.mark.parametrize("balancer", [Unlisted(), TorchJDBalancer(options={"f": len})])
+def test_no_form_in_json(balancer):
+    with pytest.raises(TypeError, match="has no form in JSON"):
+        persistence._to_json(balancer)
+
+
+def test_saved_estimators_keep_their_balancer(table, tmp_path):
+    pytest.importorskip("safetensors", reason="an extra that save and load need")
+    model = small(MMoE, balancer=EqualBalancer(), max_epochs=1).fit(table.X, table.Y)
+    model.save(tmp_path / "m")
+    for again in (load(tmp_path / "m"), pickle.loads(pickle.dumps(model))):
+        assert type(again.balancer) is EqualBalancer
+        assert repr(again) == repr(model)
+        assert again.partial_fit(table.X, table.Y).n_iter_ == 2
 
 
 # Those that weigh losses, against the equations -------------------------------------------------
@@ -487,7 +528,9 @@ def test_dwa():
     balancer, epochs = ready(DWABalancer(temperature=1.3)), []
     for losses in LOSSES:
         expected = reference.dwa(epochs or [[1.0] * 3], 1.3)
-        assert_close(balancer.task_weights(), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=0)
+        assert_close(
+            balancer.task_weights(), torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=0
+        )
         _, weights = weigh(balancer, [1.0, 2.0, 3.0])
         assert_same(weights, expected)
         assert sum(weights) == pytest.approx(3)

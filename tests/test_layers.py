@@ -17,7 +17,7 @@ LAYERS = {
     # layer: (what it may import from outside, and which layers of sk_mtl); its own always
     "_version": (set(), set()),
     "nn": ({"torch"}, set()),
-    "balancing": ({"torch"}, set()),
+    "balancing": ({"torch", "torchjd"}, set()),
     "tasks": ({"torch", "numpy", "sklearn"}, set()),
     "_params": ({"numpy", "sklearn"}, set()),
     "_reporting": ({"sklearn"}, set()),
@@ -32,7 +32,7 @@ LAYERS = {
     ),
     "persistence": (
         {"numpy", "pandas", "safetensors", "sklearn", "torch"},
-        {"_features", "_prediction", "_training", "_version", "tasks"},
+        {"_features", "_prediction", "_training", "_version", "balancing", "tasks"},
     ),
     "base": (
         SCIENCE | {"torch"},
@@ -112,7 +112,7 @@ def test_only_training_imports_skorch():
     assert users <= MAY_CALL_SKORCH
 
 
-@pytest.mark.parametrize("optional", ["matplotlib", "safetensors"])
+@pytest.mark.parametrize("optional", ["matplotlib", "safetensors", "torchjd"])
 def test_optional_packages_are_imported_inside_functions_only(optional):
     for path in FILES:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -43,6 +43,16 @@ FORMS = {
 }
 """What columns they come in."""
 
+LABELS_OF = {
+    "binary": [0, 1, 0],
+    "multiclass": [0, 1, 2],
+    "ordinal": [0, 1, 2],
+    "regression": [0.5, 1.5, 4.5],
+    "quantile": [0.5, 1.5, 4.5],
+    "count": [0, 1, 5],
+}
+"""Labels that suit each kind."""
+
 classes_of_any_type = st.sampled_from(sorted(LABELS)).flatmap(
     lambda kind: st.lists(LABELS[kind], min_size=2, max_size=30)
 )
@@ -218,11 +228,12 @@ class TestLogits:
     @pytest.mark.parametrize("kind", sorted(KINDS))
     def test_tasks_of_one_kind_may_share_a_call(self, kind):
         """What `loss_key` promises: extra leading dimensions change no number."""
-        labels = {"binary": [0, 1, 0], "multiclass": [0, 1, 2], "regression": [0.5, 1.5, 4.5]}[kind]
+        labels = np.array(LABELS_OF[kind])
         task = make(labels, kind)
         generator = torch.Generator().manual_seed(0)
         logits = torch.randn(5, 2, task.n_logits, generator=generator)
-        target = torch.randint(0, task.n_logits, (5, 2), generator=generator).float()
+        target = torch.randint(0, len(labels), (5, 2), generator=generator)
+        target = torch.from_numpy(task.encode(labels))[target].float()
         together = task.loss(logits, target)
         assert together.shape == (5, 2)
         for k in range(2):
@@ -317,7 +328,7 @@ def test_forms_of_task_types(task_types, kinds):
     [
         (["binary"], r"`task_types` has 1 entries and y has 2 tasks: \['a', 'b'\]"),
         ({"c": "binary"}, "`task_types` names the task 'c', which y does not have"),
-        ({"b": "ordinal"}, "gives task 'b' the kind 'ordinal'; pass one of .*'regression'"),
+        ({"b": "ranking"}, "gives task 'b' the kind 'ranking'; pass one of .*'regression'"),
         (["binary", None], "gives task 'b' the kind None; pass one of"),
         ("Binary", "gives task 'a' the kind 'Binary'; pass one of"),
     ],

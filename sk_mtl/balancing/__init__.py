@@ -31,6 +31,7 @@ tensor([1.0000, 0.5000])
 from collections.abc import Callable
 from functools import partial
 
+from sk_mtl.balancing.aggregators import AGGREGATORS, TorchJDBalancer
 from sk_mtl.balancing.base import LossBalancer, Step
 from sk_mtl.balancing.dwa import DWABalancer
 from sk_mtl.balancing.equal import EqualBalancer
@@ -44,7 +45,6 @@ from sk_mtl.balancing.metabalance import MetaBalanceBalancer
 from sk_mtl.balancing.rlw import RLWBalancer
 from sk_mtl.balancing.schedule import ScheduleBalancer
 from sk_mtl.balancing.stch import STCHBalancer
-from sk_mtl.balancing.torchjd import AGGREGATORS, TorchJDBalancer
 from sk_mtl.balancing.uncertainty import UncertaintyBalancer
 
 BALANCERS: dict[str, Callable[[], LossBalancer]] = {

@@ -40,6 +40,7 @@ class TaskGradients(NamedTuple):
 
     @classmethod
     def _of_sparse(cls, gradients: Sequence[Tensor | None], known: Sequence[Tensor]) -> Self:
+        # TorchJD's own Jacobians (0.18) refuse sparse gradients, with an error of torch's.
         # All tasks look up the same rows: as a rule their indices are equal, and one sort serves
         # for all, the tasks side by side in a further axis.
         first, shape = known[0]._indices(), known[0].shape
@@ -49,7 +50,7 @@ class TaskGradients(NamedTuple):
             indices, values = first, torch.stack([g._values() for g in known], 1)
         else:
             indices = torch.cat([g._indices() for g in known], 1)
-            values = known[0].new_zeros(indices.shape[1], len(gradients), *shape[1:])
+            values = known[0]._values().new_zeros(indices.shape[1], len(gradients), *shape[1:])
             start = 0
             for k, g in enumerate(gradients):
                 if g is not None:

@@ -88,7 +88,7 @@ class TorchJDBalancer(GradientBalancer):
     NOTE[DIFF]: gradients are divided by the norm of :math:`J` before an aggregator of the table
     that scales with them, and multiplied by it after. TorchJD's solvers take matrices of a squared
     norm below 1e-4 for zero, which mean losses of large batches are at their features, and then
-    return the mean.
+    return the mean ("upgrad", "dualproj") or zero ("cagrad").
 
     Examples
     --------

@@ -1,0 +1,80 @@
+"""torch-rechub: its models, data loaders and trainer, without worker processes."""
+
+from typing import Any
+
+import numpy as np
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.data import DataLoader
+from torch_rechub.basic.features import DenseFeature, SparseFeature
+from torch_rechub.models import multi_task
+from torch_rechub.trainers import MTLTrainer
+from torch_rechub.utils.data import DataGenerator, PredictDataset
+
+from benchmarks.speed.clock import Clock
+from benchmarks.speed.contenders import BULK_BATCH
+from benchmarks.speed.workloads import Job, Sizes
+
+
+class Contender:
+    by_epoch = False
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        table = job.table
+        categorical, numeric = job.names
+        self.X = dict(zip(categorical, table.categorical.T.copy(), strict=True))
+        self.X |= dict(zip(numeric, table.numeric.T.astype(np.float32), strict=True))
+        labels = table.labels.astype(np.float32)
+        # ESMM's columns are conversion, click, both; the loss leaves out the first.
+        is_chain = job.model == "esmm"
+        self.labels = labels[:, [1, 0, 1]] if is_chain else labels
+
+    def fit(self, clock: Clock) -> None:
+        job, workload = self.job, self.job.workload
+        categorical, numeric = job.names
+        sizes = map(int, job.table.vocabularies)
+        features: list[Any] = [
+            SparseFeature(name, vocab_size=size, embed_dim=workload.embedding_dim)
+            for name, size in zip(categorical, sizes, strict=True)
+        ]
+        features += [DenseFeature(name) for name in numeric]
+        self.model = built(job.model, job.sizes, features)
+        self.trainer = MTLTrainer(
+            self.model,
+            task_types=["classification"] * self.labels.shape[1],
+            optimizer_params={"lr": workload.lr, "weight_decay": 0.0},
+        )
+        data = DataGenerator(self.X, self.labels)
+        empty = {name: column[:1] for name, column in self.X.items()}
+        loader, _, _ = data.generate_dataloader(
+            x_val=empty,
+            y_val=self.labels[:1],
+            x_test=empty,
+            y_test=self.labels[:1],
+            batch_size=workload.batch,
+        )
+        register_optimizer_step_post_hook(clock.tick)
+        while True:
+            self.trainer.train_one_epoch(loader)
+
+    def inputs(self, start: int, stop: int) -> dict[str, np.ndarray]:
+        return {name: column[start:stop] for name, column in self.X.items()}
+
+    def predict(self, inputs: dict[str, np.ndarray]) -> Any:
+        loader = DataLoader(PredictDataset(inputs), batch_size=BULK_BATCH)
+        return self.trainer.predict(self.model, loader)
+
+
+def built(model: str, sizes: Sizes, features: list) -> Any:
+    """Return a model of given sizes; gates are linear as it has no others, CGC is PLE."""
+    kinds = ["classification"] * 2
+    towers = [{"dims": list(sizes.towers)}] * 2
+    experts = {"dims": list(sizes.experts)}
+    if model == "esmm":
+        return multi_task.ESMM(features, [], towers[0], towers[0])
+    if model == "shared_bottom":
+        return multi_task.SharedBottom(features, kinds, {"dims": list(sizes.bottom)}, towers)
+    if model == "mmoe":
+        return multi_task.MMOE(features, kinds, sizes.n_experts, experts, towers)
+    numbers = (sizes.n_levels, sizes.n_task_experts, sizes.n_shared_experts)
+    return multi_task.PLE(features, kinds, *numbers, experts, towers)

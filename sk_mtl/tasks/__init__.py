@@ -1,0 +1,60 @@
+"""Tasks: what a target column means. The only place that knows what a kind of task is.
+
+A task encodes its labels as numbers, turns logits into a loss while training, and turns logits
+into probabilities, values and labels afterwards. Nothing else in the package asks a task for its
+kind.
+
+- Classes: `BinaryTask`, `MulticlassTask`, `OrdinalTask`; values: `RegressionTask`, `QuantileTask`,
+  `CountTask`. An estimator's `task_types` takes them by name, as a class, or as an instance with
+  options. ``KINDS`` lists all by name.
+- For authors: a new kind is one subclass of `Task`, or of `ClassificationTask`.
+"""
+
+from sk_mtl.tasks.base import Column, Task
+from sk_mtl.tasks.binary import BinaryTask
+from sk_mtl.tasks.choice import (
+    KINDS,
+    MAX_AUTO_CLASSES,
+    declared_kinds,
+    find_task_class,
+    make_tasks,
+    resolve_task_types,
+    restore_task,
+)
+from sk_mtl.tasks.classification import ClassificationTask
+from sk_mtl.tasks.count import CountTask
+from sk_mtl.tasks.labels import (
+    Sample,
+    encode_targets,
+    logit_slices,
+    sample_labels,
+    weigh_labels,
+)
+from sk_mtl.tasks.multiclass import MulticlassTask
+from sk_mtl.tasks.ordinal import OrdinalTask
+from sk_mtl.tasks.quantile import QuantileTask
+from sk_mtl.tasks.regression import RegressionTask
+
+__all__ = [
+    "KINDS",
+    "MAX_AUTO_CLASSES",
+    "BinaryTask",
+    "ClassificationTask",
+    "Column",
+    "CountTask",
+    "MulticlassTask",
+    "OrdinalTask",
+    "QuantileTask",
+    "RegressionTask",
+    "Sample",
+    "Task",
+    "declared_kinds",
+    "encode_targets",
+    "find_task_class",
+    "logit_slices",
+    "make_tasks",
+    "resolve_task_types",
+    "restore_task",
+    "sample_labels",
+    "weigh_labels",
+]

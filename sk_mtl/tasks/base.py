@@ -1,0 +1,190 @@
+"""The contract of a kind of task."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+class Column(NamedTuple):
+    """One target column: its name, its observed labels, and where they stand.
+
+    ``values`` holds the observed labels only, ``observed`` is a mask over all rows.
+    """
+
+    name: str
+    values: NDArray
+    observed: NDArray
+
+
+class Task(ABC):
+    """One target: how its labels are encoded, trained on and decoded.
+
+    A new kind of task is one subclass. Its constructor stores its options under their names, each
+    with a default; `fit` checks them. An estimator takes the class or an instance in `task_types`,
+    copies it at every fit and gives the copy its name; what a user passed never changes. What
+    `fit` learns are numbers, strings, lists, dicts or arrays, so that `save` can write them.
+
+    Parameters
+    ----------
+    name : str, default=""
+        Name of the task, for messages and columns.
+
+    Attributes
+    ----------
+    kind : str
+        Name of the kind, a class attribute.
+    has_classes : bool
+        Whether tasks of this kind have classes and probabilities, a class attribute. Estimators
+        follow it in their type before `fit`.
+    loss_options : tuple of str
+        Names of the options that `loss` reads, a class attribute beside it; for a loss that
+        depends on them and `n_logits` only. Tasks that are equal in all these compute their
+        losses in one call; without it every task makes a call of its own.
+    n_logits : int
+        Number of the network's outputs that belong to the task.
+    classes_ : ndarray or None
+        Sorted labels of a task with classes, else None.
+    """
+
+    kind: ClassVar[str]
+    has_classes: ClassVar[bool] = False
+    loss_options: ClassVar[tuple[str, ...]]
+    name: str = ""
+    n_logits: int = 1
+    classes_: NDArray | None = None
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+
+    @abstractmethod
+    def fit(self, values: NDArray, weights: NDArray | None, classes: NDArray | None) -> "Task":
+        """Learn what encoding needs from the observed labels; raise if they do not suit."""
+
+    @abstractmethod
+    def encode(self, values: NDArray) -> NDArray:
+        """Return labels as floats: (n,) -> (n,) float64."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each row, at least 0: (..., n_logits), (...) -> (...), unreduced."""
+
+    @abstractmethod
+    def link(self, logits: Tensor) -> Tensor:
+        """Return probabilities (B, n_classes), or values (B, 1): the inverse link."""
+
+    @abstractmethod
+    def decode(self, block: NDArray) -> NDArray:
+        """Return what `predict` gives for a block of `link`: (n, columns) -> (n,)."""
+
+    def decision(self, logits: NDArray) -> NDArray:
+        """Return decision values as scikit-learn shapes them: (n, 1) or (n, n_classes)."""
+        return logits
+
+    @abstractmethod
+    def score(self, labels: NDArray, predicted: NDArray, weights: NDArray | None) -> float:
+        """Return the default score of predictions, the greater the better."""
+
+    def label_weight(self, target: NDArray) -> NDArray | None:
+        """Return a factor of each encoded label's weight, (n,) -> (n,), or None for all one."""
+        return None
+
+    def keep_rate(self, target: NDArray) -> NDArray | None:
+        """Return the probability that a fit keeps each encoded label, or None to keep all.
+
+        A label that is not kept counts as not observed in that fit.
+        """
+        return None
+
+    def loss_key(self) -> tuple:
+        """Tasks with equal keys compute their losses in one call of the first one's `loss`."""
+        owner = next(cls for cls in type(self).__mro__ if "loss" in vars(cls))
+        if "loss_options" not in vars(owner):  # it may depend on what was learned from the labels
+            return type(self), id(self)
+        return owner, self.n_logits, *(getattr(self, name) for name in vars(owner)["loss_options"])
+
+    @classmethod
+    def _options(cls) -> dict[str, Any]:
+        """Return the constructor's options with their defaults."""
+        parameters = inspect.signature(cls).parameters.values()
+        return {
+            p.name: p.default
+            for p in parameters
+            if p.name != "name" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        }
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the options.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            For scikit-learn; options have no parameters of their own.
+        """
+        return {name: getattr(self, name) for name in self._options()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set options; they count from the next fit.
+
+        Parameters
+        ----------
+        **params
+            Values by name.
+        """
+        known = self._options()
+        for name, value in params.items():
+            if name not in known:
+                raise ValueError(
+                    f"{type(self).__name__} has no option {name!r}; it has {sorted(known)}."
+                )
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        """Return the class, the name if there is one, and the options that are not the default."""
+        defaults = self._options()
+        shown = [repr(self.name)] if self.name else []
+        shown += [
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if repr(value) != repr(defaults[name])
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def _check_option(self, option: str, valid: Callable[[Any], bool], remedy: str) -> None:
+        """Check a number among the options: never a bool."""
+        value = getattr(self, option)
+        is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        if not is_number or not valid(value):
+            raise ValueError(f"`{option}` of task {self.name!r} is {value!r}; pass {remedy}.")
+
+
+def are_numbers(values: NDArray) -> bool:
+    """Whether labels are numbers or booleans, rather than strings."""
+    return values.dtype.kind in "fiub"
+
+
+def shorten(values: NDArray, most: int = 6) -> str:
+    """Show an array's first values."""
+    shown = ", ".join(repr(v) for v in values[:most].tolist())
+    return f"[{shown}{', ...' if len(values) > most else ''}]"
+
+
+def check_finite(task: Task, values: NDArray) -> NDArray:
+    """Return labels as float64, or raise if they are no finite numbers."""
+    if not are_numbers(values):
+        raise ValueError(
+            f"Task {task.name!r} is declared {task.kind!r} and has labels that are no numbers, "
+            f"such as {values.tolist()[0]!r}. Pass 'classification' for it, or numbers."
+        )
+    numbers = values.astype(np.float64)
+    if not np.isfinite(numbers).all():
+        raise ValueError(
+            f"Input y contains infinity or a value too large for dtype('float64') in task "
+            f"{task.name!r}; use NaN for a label that was not observed."
+        )
+    return numbers
