@@ -18,7 +18,10 @@ from sk_mtl._views import TaskView, find_multi_task
 REPORTED = {
     "binary": ["roc_auc", "average_precision", "accuracy", "neg_log_loss", "neg_brier_score"],
     "multiclass": ["accuracy", "f1_macro", "roc_auc_ovr", "neg_log_loss"],
+    "ordinal": ["accuracy", "f1_macro", "roc_auc_ovr", "neg_log_loss"],
     "regression": ["r2", "neg_root_mean_squared_error", "neg_mean_absolute_error"],
+    "quantile": ["neg_mean_absolute_error"],
+    "count": ["neg_mean_poisson_deviance", "neg_root_mean_squared_error"],
 }
 """The metrics of `multi_task_report` by kind of task."""
 

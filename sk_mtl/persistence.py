@@ -24,7 +24,7 @@ from sk_mtl._prediction import Fitted
 from sk_mtl._training import available_device
 from sk_mtl._version import __version__
 from sk_mtl.balancing import BALANCERS, LossBalancer
-from sk_mtl.tasks import KINDS
+from sk_mtl.tasks import Task, find_task_class, restore_task
 
 FORMAT = 1
 """Version of the file format of `save`."""
@@ -217,6 +217,11 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, LossBalancer) and type(value) in _balancer_classes().values():
         params = [[key, _to_json(item)] for key, item in value.get_params(deep=False).items()]
         return {"type": "balancer", "class": type(value).__name__, "items": params}
+    if isinstance(value, Task):
+        state = [[key, _to_json(item)] for key, item in vars(value).items()]
+        return {"type": "task", "class": type(value).__name__, "items": state}
+    if isinstance(value, type) and issubclass(value, Task):
+        return {"type": "kind", "items": value.__name__}
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(
@@ -245,6 +250,10 @@ def _from_json(value: Any) -> Any:
         case "balancer":
             cls = _balancer_classes()[value["class"]]
             return cls(**{key: _from_json(item) for key, item in items})
+        case "task":
+            return restore_task(value["class"], {key: _from_json(item) for key, item in items})
+        case "kind":
+            return find_task_class(items)
         case other:
             raise ValueError(f"unknown type {other!r}")
 
@@ -274,10 +283,6 @@ def _describe(estimator: Any) -> dict[str, Any]:
         for name, value in vars(fitted.encoder).items()
         if name.endswith("_")
     }
-    tasks = [
-        {"kind": task.kind, "state": {name: _to_json(v) for name, v in vars(task).items()}}
-        for task in estimator.tasks_
-    ]
     history = estimator.history_.to_dict(orient="list")
     return {
         "format": FORMAT,
@@ -285,7 +290,7 @@ def _describe(estimator: Any) -> dict[str, Any]:
         "versions": versions(),
         "params": params,
         "encoder": encoder,
-        "tasks": tasks,
+        "tasks": [_to_json(task) for task in estimator.tasks_],
         "seed": fitted.seed,
         "single": fitted.single,
         "n_features_in_": estimator.n_features_in_,
@@ -319,17 +324,11 @@ def _rebuild(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
     for name, value in config["encoder"].items():
         setattr(encoder, name, _from_json(value))
     encoder.spec_ = FeatureSpec(*encoder.spec_)
-    tasks = []
-    for described in config["tasks"]:
-        task = KINDS[described["kind"]](described["state"]["name"])
-        for name, value in described["state"].items():
-            setattr(task, name, _from_json(value))
-        tasks.append(task)
     estimator.n_features_in_ = config["n_features_in_"]
     if config["feature_names_in_"] is not None:
         estimator.feature_names_in_ = _from_json(config["feature_names_in_"])
     estimator._fitted_ = Fitted(encoder, params, config["seed"], config["single"])
     estimator.history_ = pd.DataFrame(_from_json(config["history"]))
-    estimator._describe_tasks(tuple(tasks))
+    estimator._describe_tasks(tuple(map(_from_json, config["tasks"])))
     estimator._restore({name: tensor.numpy() for name, tensor in tensors.items()})
     return estimator

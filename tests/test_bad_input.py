@@ -112,7 +112,7 @@ def test_too_many_whole_numbers_for_auto(dtype):
     ("task_types", "match"),
     [
         (["binary"], "has 1 entries and y has 3 tasks"),
-        ("ordinal", "kind 'ordinal'; pass one of"),
+        ("ranking", "kind 'ranking'; pass one of"),
         ({"three": "binary"}, "names the task 'three'"),
         ({"val": "classification"}, "'val' is declared a classification and has the continuous"),
         (

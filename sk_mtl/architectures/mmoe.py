@@ -1,6 +1,6 @@
 """MMoE: experts shared by all tasks, mixed by a gate of each task."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,10 @@ class MMoEBottom(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return each task's mixture of the experts."""
         return mix(self.gates(x), self.experts(x))
+
+    def own_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield what a single task moves: the gates."""
+        return self.gates.parameters()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -1,5 +1,6 @@
 """PLE: several extraction levels, with a shared stream between them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,17 @@ class PLEBottom(nn.Module):
         for level in self.levels:
             task_x, shared_x = level(task_x, shared_x)
         return task_x
+
+    def own_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield what a single task moves: gates and task experts that no shared gate follows."""
+        followed = False
+        for level in reversed(self.levels):
+            gated = level.shared_gate is not None
+            if not followed:
+                yield from level.task_gates.parameters()
+                if not gated and level.task_experts is not None:
+                    yield from level.task_experts.parameters()
+            followed = followed or gated
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -52,22 +52,36 @@ class MultiTaskModule(nn.Module):
         """Do what depends on no weight; see `FeatureEmbedding.prepare`."""
         return self.embedding.prepare(numeric, categorical)
 
-    def logits(self, dense: Tensor, rows: Tensor) -> Tensor:
-        """Return the logits of all tasks of rows that are prepared: (B, L)."""
-        return self.head(self.towers(self.bottom(self.embedding.embed(dense, rows))))
+    def represent(self, dense: Tensor, rows: Tensor) -> Tensor:
+        """Return the tasks' representations of rows that are prepared: (B, K, H)."""
+        return self.bottom(self.embedding.embed(dense, rows))
+
+    def read(self, representations: Tensor) -> Tensor:
+        """Return the logits of all tasks side by side: (B, K, H) -> (B, L)."""
+        return self.head(self.towers(representations))
 
     def tower_logits(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """Return the towers' logits, before the head: (B, L)."""
-        return self.towers(self.bottom(self.embedding(numeric, categorical)))
+        return self.towers(self.represent(*self.prepare(numeric, categorical)))
 
     def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
         """Return the logits of all tasks side by side: (B, L)."""
-        return self.logits(*self.prepare(numeric, categorical))
+        return self.read(self.represent(*self.prepare(numeric, categorical)))
+
+    @property
+    def one_representation(self) -> bool:
+        """Whether the bottom gives all tasks the same representation, and says so."""
+        return getattr(self.bottom, "one_representation", False)
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield the parameters before the towers, those that several tasks may move."""
-        yield from self.embedding.parameters()
-        yield from self.bottom.parameters()
+        """Yield the parameters that several tasks move: before the towers, but no task's own.
+
+        A bottom with parts that a single task's loss reaches lists them as `own_parameters`.
+        """
+        own = getattr(self.bottom, "own_parameters", tuple)
+        known = {id(p) for p in own()}
+        for part in (self.embedding, self.bottom):
+            yield from (p for p in part.parameters() if id(p) not in known)
 
     def set_generator(self, generator: torch.Generator | None) -> None:
         """Let all dropout layers draw from `generator`, or from torch's global one if None."""
