@@ -115,7 +115,8 @@ loss_weights : list of float or dict, default=None
     loss is the sum over tasks. Regression losses are in units of the target's variance, those
     of quantiles in its standard deviation, of counts in its mean.
 balancer : str or LossBalancer, default="equal"
-    How the task losses become one gradient; "equal" is their (weighted) sum.
+    How the task losses become one gradient; "equal" is their (weighted) sum. A name in
+    `sk_mtl.balancing.BALANCERS`, or an instance, whose parameters are ``balancer__...``.
 optimizer : str or subclass of torch.optim.Optimizer, default="adam"
     "adam", "adamw", "sgd" or "adagrad". These touch only the rows used of embedding tables
     with more than 50,000 rows.
@@ -172,7 +173,8 @@ n_iter_ : int
     Number of epochs run.
 history_ : DataFrame
     A row per epoch: ``train_loss``, ``valid_loss`` (sums over tasks, times `loss_weights`),
-    ``train_loss_<task>``, ``valid_loss_<task>``, and ``dur``, in seconds.
+    ``train_loss_<task>``, ``valid_loss_<task>``, ``weight_<task>`` (the balancer's, mean over
+    the steps), and ``dur``, in seconds.
 net_ : skorch.NeuralNet
     The net that trained the network.
 module_ : torch.nn.Module

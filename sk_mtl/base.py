@@ -268,9 +268,19 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, PredictionMixin
         return self
 
     def _make_net(
-        self, tasks: Tasks, encoder: FeatureEncoder, seed: int, device: torch.device, goes_on: bool
+        self,
+        tasks: Tasks,
+        encoder: FeatureEncoder,
+        seed: int,
+        device: torch.device,
+        goes_on: bool,
+        *,
+        trains: bool = True,
     ) -> MultiTaskNet:
-        """Return a net ready to train: a new one, or one that goes on from a copy of the last."""
+        """Return a net ready to train: a new one, or one that goes on from a copy of the last.
+
+        One that is not to train, of an estimator loaded from a file, has a balancer without state.
+        """
         old = self.net_ if goes_on else None
         if old is None:
             generator = torch.Generator().manual_seed(seed)
@@ -278,12 +288,15 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, PredictionMixin
         else:
             # A copy, so that a fit that fails leaves the estimator as it was.
             generator, module = old.iterator_train__generator, deepcopy(self.module_)
-        if old is not None and self.balancer is self._fitted_.params["balancer"]:
+        names = [task.name for task in tasks]
+        same = old is not None and repr(self.balancer) == repr(self._fitted_.params["balancer"])
+        if old is not None and same and hasattr(old.criterion_.balancer, "names"):
             balancer = deepcopy(old.criterion_.balancer)
         else:
             is_name = isinstance(self.balancer, str)
             balancer = BALANCERS[self.balancer]() if is_name else deepcopy(self.balancer)
-        names = [task.name for task in tasks]
+            if trains:
+                balancer.setup(names, [task.classes_ is None for task in tasks], generator)
         loss_weights = resolve_loss_weights(self.loss_weights, names)
         callbacks = [clone(callback, safe=False) for callback in self.callbacks or ()]
         if self.early_stopping:
@@ -399,8 +412,9 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, PredictionMixin
             self.classes_ = classes[0] if self._fitted_.single else as_object_array(classes)
 
     def _copy_params(self) -> dict[str, Any]:
-        """Return the parameters, the kinds of task as copies: their options may be set later."""
-        return {**self.get_params(deep=False), "task_types": deepcopy(self.task_types)}
+        """Return the parameters, copies of those whose own parameters may be set later."""
+        copies = {name: deepcopy(getattr(self, name)) for name in ("task_types", "balancer")}
+        return {**self.get_params(deep=False), **copies}
 
     def _check_unchanged(self) -> None:
         """Refuse to go on with another network than the one fitted."""

@@ -94,7 +94,9 @@ class PersistenceMixin(BaseEstimator):
         # The parameters as fitted: they may have been set to others since.
         shell = type(self)(**fitted.params)
         device = available_device(fitted.params["device"])
-        net = shell._make_net(self.tasks_, fitted.encoder, fitted.seed, device, goes_on=False)
+        net = shell._make_net(
+            self.tasks_, fitted.encoder, fitted.seed, device, goes_on=False, trains=False
+        )
         tensors = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
         net.module_.load_state_dict(tensors)
         # Going on repeats no order of rows that training has seen.

@@ -442,8 +442,10 @@ def test_history_weighs_the_losses(cls, table):
     history = model.fit(table.X, table.chain).history_
     assert list(history.columns) == [
         "epoch", "train_loss", "train_loss_click", "train_loss_conversion",
+        "weight_click", "weight_conversion",
         "valid_loss", "valid_loss_click", "valid_loss_conversion", "dur",
     ]  # fmt: skip
+    assert (history[["weight_click", "weight_conversion"]] == 1).all(axis=None)
     assert history["epoch"].tolist() == [1, 2, 3]
     assert model.n_iter_ == 3
     for part in ("train", "valid"):

@@ -545,27 +545,24 @@ def test_nothing_shared_is_forgotten():
         assert not shared & set(module.towers.parameters())
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name,
-            marks=[]
-            if name in {"SharedBottom", "ESMM"}
-            else pytest.mark.xfail(
-                strict=True,
-                reason="shared_parameters() yields whole stacks: gates and experts of one task too",
-            ),
-        )
-        for name in ESTIMATORS
-    ],
-)
-def test_what_one_task_owns_counts_as_shared(name):
+OWNED = [
+    *((name, {}) for name in ESTIMATORS),
+    ("PLE", {"n_levels": 1}),
+    ("PLE", {"n_levels": 3}),
+    ("PLE", {"n_levels": 3, "n_shared_experts": 0}),
+    ("CGC", {"n_task_experts": 0}),
+]
+
+
+@pytest.mark.parametrize(("name", "sizes"), OWNED, ids=str)
+def test_what_one_task_owns_counts_as_shared(name, sizes):
     """Row 20: "only parameters reached by two tasks or more are shared"; gradient balancers that
     project whole gradients would move one task's experts by another task's."""
-    module = make_module(name, kinds=("binary",) * K, tower_units=(12,))
-    reached = reached_by(module, K)
-    assert all((reached[parameter] > 1).all() for parameter in module.shared_parameters())
+    module = make_module(name, kinds=("binary",) * K, tower_units=(12,), **sizes)
+    reached, shared = reached_by(module, K), set(module.shared_parameters())
+    assert all((reached[parameter] > 1).all() for parameter in shared)
+    others = set(module.parameters()) - shared - set(module.towers.parameters())
+    assert all((reached[parameter] == 1).all() for parameter in others)
 
 
 # D. Losses, missing labels, weights ---------------------------------------------------------------

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sk_mtl._training.data import Batches, Rows
 from sk_mtl._training.loss import MultiTaskLoss
 from sk_mtl._training.optim import LazyAdam
+from sk_mtl.balancing import Step
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import Task, logit_slices
 
@@ -40,7 +41,8 @@ class MultiTaskNet(NeuralNet):
 
     Per epoch `history` holds, beside skorch's own entries, ``train_loss_<task>`` and
     ``valid_loss_<task>``, the mean losses without `loss_weights`. ``train_loss`` and
-    ``valid_loss`` are their sums with the fixed `loss_weights`, whatever the balancer does.
+    ``valid_loss`` are their sums with the fixed `loss_weights`, whatever the balancer does;
+    ``weight_<task>`` is the balancer's weight, the mean over the steps.
 
     Scorers given to skorch's callbacks get this net: `predict_proba` returns the tasks' blocks,
     `decision_function` the logits; `y` are the encoded labels, NaN where not observed.
@@ -53,8 +55,15 @@ class MultiTaskNet(NeuralNet):
 
     def infer(self, x: dict[str, Tensor], **fit_params: Any) -> Tensor:
         """Return the logits of a batch."""
-        device = self.device
-        return self.module_.logits(x["dense"].to(device), x["rows"].to(device))
+        return self.module_.read(self._represent(x))
+
+    def _represent(self, x: dict[str, Tensor]) -> Tensor:
+        """Return the tasks' representations of a batch, prepared by `Batches` or not."""
+        ready = (x["dense"], x["rows"]) if "rows" in x else (x["numeric"], x["categorical"])
+        dense, rows = (part.to(self.device) for part in ready)
+        if "rows" not in x:
+            dense, rows = self.module_.prepare(dense, rows)
+        return self.module_.represent(dense, rows)
 
     def get_iterator(self, dataset: Rows, training: bool = False) -> Batches:
         """Return batches that are prepared for the module."""
@@ -70,14 +79,35 @@ class MultiTaskNet(NeuralNet):
         weight = None if weight is None else weight.to(self.device)
         return self.criterion_(y_pred, y_true.to(self.device), weight)
 
+    def initialize_module(self) -> "MultiTaskNet":
+        """Take the module, and note which of its parameters several tasks move."""
+        super().initialize_module()
+        self.shared_parameters_ = list(self.module_.shared_parameters())
+        shared = {id(p) for p in self.shared_parameters_}
+        self.own_parameters_ = [p for p in self.module_.parameters() if id(p) not in shared]
+        return self
+
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Compute the gradients of one batch."""
         inputs, target = batch
-        logits = self.infer(inputs)
+        h = self._represent(inputs)
+        logits = self.module_.read(h)
         losses = self.get_loss(logits, target, X=inputs, training=True)
-        weighed = self.criterion_.weigh(losses)
-        loss = self.criterion_.balancer.backward(weighed, self.module_.shared_parameters())
+        features = h if self.module_.one_representation else None
+        step = Step(self.shared_parameters_, self.own_parameters_, features)
+        loss = self.criterion_.balancer.backward(self.criterion_.weigh(losses), step)
         return {"loss": loss, "losses": losses.detach(), "y_pred": logits}
+
+    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+        """Do one step of the optimizer, and let the balancer see what it did if it wants to."""
+        result = super().train_step(batch, **fit_params)
+        balancer = self.criterion_.balancer
+        if balancer.step_hook:
+            inputs, target = batch
+            with torch.no_grad():
+                losses = self.get_loss(self.infer(inputs), target, X=inputs)
+                balancer.after_step(self.criterion_.weigh(losses))
+        return result
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Compute the losses of one batch, without gradients."""
@@ -99,10 +129,8 @@ class MultiTaskNet(NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
-        history, tasks = self.history, self.criterion_.tasks
-        sums: Tensor | float = 0.0
-        counts: Tensor | float = 0.0
-        n_batches = 0
+        history, tasks, balancer = self.history, self.criterion_.tasks, self.criterion_.balancer
+        all_losses, all_counts, all_weights = [], [], []
         for batch in iterator:
             inputs, target = batch
             self.notify("on_batch_begin", batch=batch, training=training)
@@ -113,21 +141,25 @@ class MultiTaskNet(NeuralNet):
             history.record_batch(f"{prefix}_loss", loss)
             history.record_batch(f"{prefix}_batch_size", len(target))
             weight = inputs.get("weight")
-            count = len(target) if weight is None else weight.sum(0).to(losses.device)
-            sums, counts = sums + losses * count, counts + count
+            all_losses.append(losses)
+            all_counts.append(len(target) if weight is None else weight.sum(0))
+            all_weights.append(balancer.weights)
             self.notify("on_batch_end", batch=batch, training=training, **step)
-            n_batches += 1
-        history.record(f"{prefix}_batch_count", n_batches)
+        history.record(f"{prefix}_batch_count", len(all_losses))
 
-        counts = torch.as_tensor(counts, dtype=torch.float64).cpu().expand(len(tasks))
-        means = torch.as_tensor(sums).cpu() / counts
+        means = _means(all_losses, all_counts)
         # A task without a label in the held-out rows has no validation loss and does not count.
-        total = self.criterion_.weigh(means.to(self.device)).nansum().item()
+        weighed = self.criterion_.weigh(means.to(self.device))
+        total = weighed.nansum().item()
         best = min((row.get(f"{prefix}_loss", np.inf) for row in history[:-1]), default=np.inf)
         history.record(f"{prefix}_loss", total)
         history.record(f"{prefix}_loss_best", total < best)
         for task, mean in zip(tasks, means.tolist(), strict=True):
             history.record(f"{prefix}_loss_{task.name}", mean)
+        if training:
+            balancer.end_epoch(weighed)
+            for task, mean in zip(tasks, _mean_weights(all_weights), strict=True):
+                history.record(f"weight_{task.name}", mean)
 
     def _non_finite(self, losses: Tensor, loss: float, prefix: str) -> NonFiniteLossError:
         names = [
@@ -157,6 +189,21 @@ class MultiTaskNet(NeuralNet):
     def decision_function(self, X: Any) -> NDArray:
         """Return the logits of a data set, (n, L)."""
         return self.forward(X).numpy(force=True)
+
+
+def _means(losses: list[Tensor], counts: list[Any]) -> Tensor:
+    """Return each task's mean loss over an epoch, (K,) float64 on the CPU, NaN without labels."""
+    each = torch.stack(losses).double().cpu()
+    if isinstance(counts[0], Tensor):
+        weight = torch.stack(counts).double().cpu()
+    else:
+        weight = torch.tensor(counts, dtype=torch.float64).unsqueeze(1)
+    return (each * weight).sum(0) / weight.sum(0)
+
+
+def _mean_weights(weights: list[Tensor | None]) -> list[float]:
+    """Return each task's mean weight over an epoch's steps, without those it was absent from."""
+    return torch.stack([w for w in weights if w is not None]).double().nanmean(0).tolist()
 
 
 class Blocks:
@@ -310,7 +357,9 @@ def make_net(
     else:
         kind, options = optimizer, {}
         module.embedding.sparse = (False,) * len(module.embedding.sparse)
-    undecayed = [(pattern, {"weight_decay": 0.0}) for pattern in ("embedding.*", "*bias")]
+    # The last are a balancer's own parameters.
+    patterns = ("embedding.*", "*bias", "balancer.*")
+    undecayed = [(pattern, {"weight_decay": 0.0}) for pattern in patterns]
     net = MultiTaskNet(
         module=module.to(dtype),
         criterion=criterion.to(dtype),

@@ -1,5 +1,6 @@
 """CGC: experts of each task beside shared ones, in a single extraction level."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +42,12 @@ class CGCBottom(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return each task's mixture of its own and the shared experts."""
         return self.level(x, x)[0]
+
+    def own_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield what a single task moves: its gate and its experts."""
+        yield from self.level.task_gates.parameters()
+        if self.level.task_experts is not None:
+            yield from self.level.task_experts.parameters()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -25,6 +25,8 @@ class SharedEmbeddingBottom(nn.Module):
     Shape: (B, D) -> (B, K, D)
     """
 
+    one_representation = True
+
     def __init__(self, in_features: int, n_tasks: int) -> None:
         super().__init__()
         self.n_tasks, self.out_features = n_tasks, in_features

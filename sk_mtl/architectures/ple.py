@@ -59,7 +59,8 @@ class PLEBottom(nn.Module):
     def own_parameters(self) -> Iterator[nn.Parameter]:
         """Yield what a single task moves: gates and task experts that no shared gate follows."""
         followed = False
-        for level in reversed(self.levels):
+        levels: list[Any] = list(self.levels)
+        for level in reversed(levels):
             gated = level.shared_gate is not None
             if not followed:
                 yield from level.task_gates.parameters()

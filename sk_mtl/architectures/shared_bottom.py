@@ -30,6 +30,8 @@ class SharedBottomBottom(nn.Module):
     Shape: (B, D) -> (B, K, H)
     """
 
+    one_representation = True
+
     def __init__(
         self,
         in_features: int,

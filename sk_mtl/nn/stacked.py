@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -218,7 +219,7 @@ class StackedMLP(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.out_features = width
         self.plain = activation == "relu" and not batch_norm and not dropout
-        self.linears = tuple(layers[::2]) if self.plain else ()
+        self.linears: tuple[Any, ...] = tuple(layers[::2]) if self.plain else ()
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the layers: (B, in) or (B, g, in) -> (B, n, out)."""
@@ -244,6 +245,9 @@ class StackedMLP(nn.Module):
             layers = [linear.layer for linear in self.linears]
             if output is not None:
                 layers.append(output.layer)
+            if last == "softmax" and not torch.is_grad_enabled():
+                # The chain's is the faster one, but its last bit depends on a row's position.
+                return relu_chain(x, layers, "linear").softmax(-1)
             return relu_chain(x, layers, last) if layers else x
         x = self.layers(x)
         if output is not None:

@@ -1,6 +1,7 @@
 """The task towers: from one representation per task to the flat logits."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,13 +73,12 @@ class Towers(nn.Module):
         if len(self.towers) == 1:
             return self._run(0, x).flatten(1)
         logits = [
-            self._run(group, x[:, members]).flatten(1)
-            for group, members in enumerate(self.members)
+            self._run(group, x[:, members]).flatten(1) for group, members in enumerate(self.members)
         ]
         flat = torch.cat(logits, dim=1)
         return flat if self.order is None else flat[:, self.order]
 
     def _run(self, group: int, x: Tensor) -> Tensor:
         """Return the logits of the towers of one shape: (B, k, H) -> (B, k, width)."""
-        mlp, output = self.towers[group]
-        return mlp.then(x, output, "linear")
+        tower: Any = self.towers[group]
+        return tower[0].then(x, tower[1], "linear")
