@@ -22,8 +22,8 @@ def measured(
 ) -> dict[str, Any]:
     """Run ``python -m module arguments --out FILE`` and return the JSON object in the file.
 
-    It starts once other processes leave the CPUs alone, or after PATIENCE seconds; with a single
-    attempt, at once. Under ``others`` stands the share of the CPUs that other processes took meanwhile. Where it is
+    With several attempts it starts once other processes leave the CPUs alone, or after PATIENCE
+    seconds. Under ``others`` stands the share of the CPUs that they took meanwhile: where that is
     more than DISTURBED the run is repeated, and the least disturbed of all attempts counts. A
     process that fails or lasts too long gives an ``error``.
     """
@@ -35,6 +35,8 @@ def measured(
         numbers = once(module, arguments, threads)
         after = cpu_seconds()
         numbers["others"] = others_share(before, after)
+        if "error" in numbers:
+            return numbers
         tried.append(numbers)
     return min(tried, key=lambda numbers: numbers["others"])
 
