@@ -179,7 +179,11 @@ def test_targets_take_the_fastest_peer_and_every_model():
     assert found["w1: fit over deepctr"].met is None
     assert found["one row, data frame, ms"].met is False
     assert next(t for text, t in found.items() if text.endswith("over the loop")).met is True
-    text = "\n".join(study.report(results, {}).sections)
+    report = study.report(results, {})
+    assert not any("do not hold" in finding for finding in report.findings)
+    results.runs["w1", "mmoe", "loop"][0]["others"] = 0.3
+    assert "1 of 13 measurements" in study.report(results, {}).findings[0]
+    text = "\n".join(report.sections)
     assert "ValueError: no" in text
     assert "100 (90 to 120)" in text
 

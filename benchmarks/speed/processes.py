@@ -6,12 +6,13 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 STAT = Path("/proc/stat")
-ATTEMPTS, DISTURBED = 3, 0.05
+ATTEMPTS, DISTURBED, PATIENCE = 3, 0.05, 60.0
 LIMIT = 400.0
 """Seconds after which a process is stopped."""
 
@@ -21,18 +22,33 @@ def measured(
 ) -> dict[str, Any]:
     """Run ``python -m module arguments --out FILE`` and return the JSON object in the file.
 
-    Under ``others`` stands the share of the CPUs that other processes took meanwhile. Where it is
+    With several attempts it starts once other processes leave the CPUs alone, or after PATIENCE
+    seconds. Under ``others`` stands the share of the CPUs that they took meanwhile: where that is
     more than DISTURBED the run is repeated, and the least disturbed of all attempts counts. A
     process that fails or lasts too long gives an ``error``.
     """
     tried: list[dict[str, Any]] = []
     while len(tried) < attempts and not any(n["others"] <= DISTURBED for n in tried):
+        if attempts > 1:
+            wait_until_quiet()
         before = cpu_seconds()
         numbers = once(module, arguments, threads)
         after = cpu_seconds()
         numbers["others"] = others_share(before, after)
+        if "error" in numbers:
+            return numbers
         tried.append(numbers)
     return min(tried, key=lambda numbers: numbers["others"])
+
+
+def wait_until_quiet() -> None:
+    """Wait until other processes leave the CPUs alone, for PATIENCE seconds at most."""
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < PATIENCE:
+        before = cpu_seconds()
+        time.sleep(0.5)
+        if others_share(before, cpu_seconds()) <= DISTURBED:
+            return
 
 
 def once(module: str, arguments: tuple[Any, ...], threads: int) -> dict[str, Any]:

@@ -39,7 +39,7 @@ VALUES = {
     "tasks": (1, 2, 4, 8, 16, 32),
     "experts": (2, 4, 8, 16, 32, 64),
 }
-QUICK_VALUES = {"vocabulary": (10_000, 100_000), "experts": (2, 8)}
+QUICK_VALUES = {"vocabulary": (10_000, 100_000)}
 OVERHEAD = ("w1", "w2")
 ROUNDS = 3
 
@@ -162,7 +162,7 @@ class Stopwatch:
         setattr(owner, name, timed)
 
 
-def imports() -> dict[str, float]:
+def imports(rounds: int) -> dict[str, float]:
     """Return the seconds that sk_mtl's import adds to torch and scikit-learn.
 
     All of scikit-learn's modules that sk_mtl loads are imported before, and with them whatever
@@ -173,7 +173,7 @@ def imports() -> dict[str, float]:
     timed = "import time; t = time.perf_counter(); import sk_mtl; print(time.perf_counter() - t)"
     scripts = {"added": f"{before}; {timed}", "own": f"{before}, pandas, skorch; {timed}"}
     return {
-        name: median(float(_python(script)) for _ in range(ROUNDS))
+        name: median(float(_python(script)) for _ in range(rounds))
         for name, script in scripts.items()
     }
 
@@ -193,7 +193,7 @@ def main() -> None:
     args = parser.parse_args()
     warnings.filterwarnings("ignore")
     if args.part == "import":
-        numbers = imports()
+        numbers = imports(ROUNDS if args.seconds >= 1 else 1)
     elif args.part == "overhead":
         numbers = overhead(args.value, args.rows, args.seconds)
     else:

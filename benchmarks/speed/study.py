@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.shared import Report
 from benchmarks.speed import curves
-from benchmarks.speed.contenders import CONTENDERS, DISTRIBUTIONS, OWN
+from benchmarks.speed.contenders import CONTENDERS, DISTRIBUTIONS
 from benchmarks.speed.processes import ATTEMPTS, DISTURBED, measured
 from benchmarks.speed.results import COLUMNS, Results, absolute, ratios
 from benchmarks.speed.scaling import OVERHEAD, QUICK_VALUES, VALUES
@@ -23,7 +23,7 @@ SECONDS = {"w1": 4.0, "w1-4096": 4.0, "w2": 4.0, "w3": 10.0, "w4": 10.0}
 """How long each measurement lasts after its warm-up, by workload."""
 
 QUICK_SECONDS, SCALING_SECONDS = 0.2, 4.0
-QUICK = {"workloads": ("w1", "w4"), "models": ("mmoe", "shared_bottom"), "contenders": OWN}
+QUICK = {"workloads": ("w1", "w3"), "models": ("mmoe",), "contenders": ("sk_mtl", "loop", "limit")}
 SETTINGS = (
     "Adam, no weight decay, no dropout, float32, the same batches and sizes for all; numbers are "
     "medians over the runs (smallest to largest), each run a process of its own, the contenders "
@@ -149,7 +149,8 @@ def report(results: Results, points: dict[str, dict[str, Any]]) -> Report:
         + ", ".join(described(m, WORKLOADS[name].models[m]) for m in results.models(name))
         for name in results.workloads()
     )
-    written = Report(f"{SETTINGS} Sizes: {sizes}. {disturbance(results)} {versions(results)}")
+    shares = disturbances(results, points)
+    written = Report(f"{SETTINGS} Sizes: {sizes}. {disturbance(shares)} {versions(results)}")
     found = targets(results, points)
     written.sections.append(f"## Targets\n\n{target_table(found)}")
     for name in results.workloads():
@@ -159,6 +160,12 @@ def report(results: Results, points: dict[str, dict[str, Any]]) -> Report:
             written.sections.append(f"{title}:\n\n{ratios(results, name, part)}")
     if points:
         written.sections.append(scaling_section(points))
+    disturbed = sum(share > DISTURBED for share in shares)
+    if disturbed:
+        written.findings.append(
+            f"{disturbed} of {len(shares)} measurements shared the CPUs with other processes "
+            "(see Settings): findings that rest on them do not hold."
+        )
     for target in found:
         if target.met is not None:
             answer = "met" if target.met else "missed"
@@ -184,9 +191,14 @@ def scaling_section(points: dict[str, dict[str, Any]]) -> str:
     return "\n\n".join(parts)
 
 
-def disturbance(results: Results) -> str:
+def disturbances(results: Results, points: dict[str, dict[str, Any]]) -> list[float]:
+    """Return the share of the CPUs that others took during each measurement."""
+    runs = [numbers for runs in results.runs.values() for numbers in runs]
+    return [numbers["others"] for numbers in [*runs, *points.values()]]
+
+
+def disturbance(shares: list[float]) -> str:
     """Say how much of the machine other processes took."""
-    shares = [numbers["others"] for runs in results.runs.values() for numbers in runs]
     return (
         f"Other processes took {median(shares):.0%} of the CPUs during a measurement in the "
         f"median, {max(shares):.0%} at most; one with over {DISTURBED:.0%} was repeated, up to "

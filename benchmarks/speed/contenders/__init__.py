@@ -17,9 +17,6 @@ CONTENDERS = {
 }
 """Module of each contender."""
 
-OWN = ("sk_mtl", "sk_mtl_array", "loop", "limit")
-"""Contenders that need no other library."""
-
 DISTRIBUTIONS = {
     "deepctr_torch": ("deepctr-torch",),
     "torch_rechub": ("torch-rechub",),

@@ -71,7 +71,9 @@ def built(model: str, sizes: Sizes, features: list) -> Any:
     towers = [{"dims": list(sizes.towers)}] * 2
     experts = {"dims": list(sizes.experts)}
     if model == "esmm":
-        return multi_task.ESMM(features, [], towers[0], towers[0])
+        numbers = [feature for feature in features if isinstance(feature, DenseFeature)]
+        ids = [feature for feature in features if not isinstance(feature, DenseFeature)]
+        return multi_task.ESMM(ids, numbers, towers[0], towers[0])
     if model == "shared_bottom":
         return multi_task.SharedBottom(features, kinds, {"dims": list(sizes.bottom)}, towers)
     if model == "mmoe":
