@@ -6,7 +6,15 @@ from importlib import import_module
 
 from benchmarks.shared import write
 
-STUDIES = ("adult", "census", "click_conversion", "correlated_tasks", "parallel_search", "speed")
+STUDIES = (
+    "adult",
+    "balancing",
+    "census",
+    "click_conversion",
+    "correlated_tasks",
+    "parallel_search",
+    "speed",
+)
 
 
 def main() -> None:
