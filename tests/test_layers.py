@@ -44,7 +44,10 @@ LAYERS = {
     "architectures": ({"torch"}, {"nn", "base"}),
     "metrics": (SCIENCE, {"_inputs", "_tables", "_views"}),
     "model_selection": (SCIENCE, {"_tables", "_views"}),
-    "inspection": ({"matplotlib", "numpy", "pandas", "sklearn", "torch"}, {"base", "nn"}),
+    "inspection": (
+        {"matplotlib", "numpy", "pandas", "sklearn", "torch"},
+        {"_inputs", "_training", "balancing", "base", "nn", "tasks"},
+    ),
     "datasets": (SCIENCE, set()),
     "__init__": (set(), {"_training", "_version", "_views", "architectures", "persistence"}),
 }  # fmt: skip

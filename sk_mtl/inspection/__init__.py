@@ -1,6 +1,22 @@
-"""What a fitted network does: numbers, and matplotlib displays of them."""
+"""What a fitted network does: numbers, and matplotlib displays of them.
 
+- Experts: `gate_weights`, `GateDisplay`.
+- Epochs: `LossDisplay`.
+- Tasks among each other: `gradient_conflict`, `GradientConflictDisplay`; `task_affinity`,
+  `TaskAffinityDisplay`.
+"""
+
+from sk_mtl.inspection._affinity import TaskAffinityDisplay, task_affinity
+from sk_mtl.inspection._conflict import GradientConflictDisplay, gradient_conflict
 from sk_mtl.inspection._gates import GateDisplay, gate_weights
 from sk_mtl.inspection._losses import LossDisplay
 
-__all__ = ["GateDisplay", "LossDisplay", "gate_weights"]
+__all__ = [
+    "GateDisplay",
+    "GradientConflictDisplay",
+    "LossDisplay",
+    "TaskAffinityDisplay",
+    "gate_weights",
+    "gradient_conflict",
+    "task_affinity",
+]
