@@ -491,12 +491,17 @@ def test_affinity_display(plt):
     assert rows == columns == TASKS
     assert texts[3, 0] == f"{display.affinity.loc['income', 'wage']:.2g}"
     assert len(texts) == (len(TASKS) - 1) ** 2
-    limit = display.affinity.abs().max(axis=None)
+    between = display.affinity.abs().to_numpy(copy=True)
+    np.fill_diagonal(between, 0.0)
+    limit = np.nanmax(between)
+    assert 0 < limit < display.affinity.abs().max(axis=None)
     assert display.ax_.images[0].get_clim() == (-limit, limit)
     assert (display.ax_.get_ylabel(), display.ax_.get_xlabel()) == ("step for", "loss of")
     display.figure_.canvas.draw()
     nothing = TaskAffinityDisplay(display.affinity * np.nan).plot()
     assert nothing.ax_.images[0].get_clim() == (-1, 1)
+    alone = TaskAffinityDisplay(display.affinity.loc[["wage"], ["wage"]]).plot()
+    assert alone.ax_.images[0].get_clim()[1] == display.affinity.loc["wage", "wage"]
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -254,6 +254,8 @@ class TaskAffinityDisplay:
     def plot(self, *, ax: Any = None) -> "TaskAffinityDisplay":
         """Draw a square per pair of tasks: red where the step harms, blue where it helps.
 
+        The colors end at the largest affinity between two tasks; a task's own goes beyond.
+
         Parameters
         ----------
         ax : matplotlib Axes, default=None
@@ -263,8 +265,11 @@ class TaskAffinityDisplay:
         -------
         TaskAffinityDisplay
         """
-        sizes = np.abs(self.affinity.to_numpy())
-        limit = float(np.max(sizes, where=~np.isnan(sizes), initial=0.0)) or 1.0
+        # A step helps its own task most: on that scale the others could not be told apart.
+        between = np.abs(self.affinity.to_numpy(copy=True))
+        if len(between) > 1:
+            np.fill_diagonal(between, np.nan)
+        limit = float(np.max(between, where=~np.isnan(between), initial=0.0)) or 1.0
         self.ax_ = draw_matrix(self.affinity, ax, limit=limit, title="task affinity", form=".2g")
         self.figure_ = self.ax_.figure
         return self
