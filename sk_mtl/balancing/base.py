@@ -48,7 +48,9 @@ class LossBalancer(nn.Module, ABC):
 
     Notes
     -----
-    A loss of exactly zero is a task without a label in the batch. No method lets it count.
+    A loss of exactly zero is a task without a label in the batch. No method lets it count, and
+    those that compare losses or gradients leave out one below zero too: the loss of a kind of
+    task of one's own must be above zero.
     """
 
     step_hook: ClassVar[bool] = False
