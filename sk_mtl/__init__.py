@@ -16,7 +16,7 @@ Beside them:
 - `sk_mtl.metrics`, `sk_mtl.model_selection`: scorers per task, folds and cross-validation for
   several tasks with missing labels; `TaskView`: one task as an estimator.
 - `load`, and the estimators' `save`: files without pickle.
-- `sk_mtl.inspection`: what gates and losses did.
+- `sk_mtl.inspection`: what gates and losses did, and whether tasks conflict.
 - `sk_mtl.balancing`: how task losses become gradients.
 - `sk_mtl.tasks`: kinds of task; `sk_mtl.nn`: the networks' parts as plain torch modules.
 - `sk_mtl.base`: what an architecture of one's own builds on.

@@ -35,7 +35,7 @@ from sk_mtl.balancing import (
     UncertaintyBalancer,
 )
 from sk_mtl.balancing.aggregators import AGGREGATORS
-from sk_mtl.tasks import OrdinalTask
+from sk_mtl.tasks import OrdinalTask, RegressionTask
 
 EVERY = pytest.mark.parametrize("name", NAMES)
 TABLE = make_table(72)
@@ -622,11 +622,25 @@ def test_balancers_of_a_users_own(cls):
     assert np.isfinite(weights(largest)).all()
 
 
-@pytest.mark.xfail(raises=RuntimeError, reason="the net stacks the weights, and there are none")
 def test_a_balancer_that_reports_no_weights():
     model, plain = fitted(Silent(), **EXACT), fitted("equal", **EXACT)
     assert np.allclose(values(model), values(plain), rtol=1e-9, atol=1e-12)
     assert not [column for column in model.history_ if column.startswith("weight_")]
+
+
+class Below(RegressionTask):
+    """A kind whose loss may be below zero."""
+
+    def loss(self, logits, target):
+        return super().loss(logits, target) - 10
+
+
+def test_a_loss_below_zero_is_named():
+    y = TABLE.Y.iloc[:, :1].assign(wage=np.arange(len(TABLE.Y)) / 7)
+    for balancer in ("gls", "mgda", "famo"):
+        with pytest.raises(ValueError, match=r"'wage' is -.*below zero"):
+            fitted(balancer, y=y, task_types={"wage": Below})
+    fitted("equal", y=y, task_types={"wage": Below})
 
 
 def test_instances_in_memory_do_not_share_state():

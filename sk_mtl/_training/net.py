@@ -17,7 +17,7 @@ from sk_mtl._training.data import Batches, Rows
 from sk_mtl._training.loss import MultiTaskLoss
 from sk_mtl._training.memory import keep_memory
 from sk_mtl._training.optim import LazyAdam
-from sk_mtl.balancing import Step
+from sk_mtl.balancing import EqualBalancer, Step
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import Task, logit_slices
 
@@ -28,6 +28,9 @@ OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "adagrad": (torch.optim.Adagrad, {}),
 }
 """The optimizers that estimators accept by name; all of them take sparse gradients."""
+
+ROUNDING = 1e-6
+"""How far below zero rounding may bring a loss."""
 
 PREDICT_ROWS = 4096
 """Rows per batch of a prediction."""
@@ -94,10 +97,23 @@ class MultiTaskNet(NeuralNet):
         h = self._represent(inputs)
         logits = self.module_.read(h)
         losses = self.get_loss(logits, target, X=inputs, training=True)
+        if not isinstance(self.criterion_.balancer, EqualBalancer):
+            self._check_not_negative(losses.detach())
         features = h if self.module_.one_representation else None
         step = Step(self.shared_parameters_, self.own_parameters_, features)
         loss = self.criterion_.balancer.backward(self.criterion_.weigh(losses), step)
         return {"loss": loss, "losses": losses.detach(), "y_pred": logits}
+
+    def _check_not_negative(self, losses: Tensor) -> None:
+        """Refuse what balancers would take for a task without labels."""
+        lowest = int(losses.nan_to_num(torch.inf).argmin())
+        value = losses[lowest].item()
+        if value < -ROUNDING:
+            raise ValueError(
+                f"The loss of task {self.criterion_.tasks[lowest].name!r} is {value}, below zero: "
+                "balancers need losses of at least 0. Add a constant to the loss of its kind, or "
+                "pass balancer='equal'."
+            )
 
     def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         """Do one step of the optimizer, and let the balancer see what it did if it wants to."""
@@ -159,7 +175,7 @@ class MultiTaskNet(NeuralNet):
             history.record(f"{prefix}_loss_{task.name}", mean)
         if training:
             balancer.end_epoch(weighed)
-            for task, mean in zip(tasks, _mean_weights(all_weights), strict=True):
+            for task, mean in zip(tasks, _mean_weights(all_weights), strict=False):
                 history.record(f"weight_{task.name}", mean)
 
     def _non_finite(self, losses: Tensor, loss: float, prefix: str) -> NonFiniteLossError:
@@ -203,8 +219,12 @@ def _means(losses: list[Tensor], counts: list[Any]) -> Tensor:
 
 
 def _mean_weights(weights: list[Tensor | None]) -> list[float]:
-    """Return each task's mean weight over an epoch's steps, without those it was absent from."""
-    return torch.stack([w for w in weights if w is not None]).double().nanmean(0).tolist()
+    """Return each task's mean weight over an epoch's steps, without those it was absent from.
+
+    Of a balancer that reports no weights there are none.
+    """
+    known = [w for w in weights if w is not None]
+    return torch.stack(known).double().nanmean(0).tolist() if known else []
 
 
 class Blocks:
