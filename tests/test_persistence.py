@@ -230,14 +230,14 @@ def test_size_is_that_of_the_parameters(tmp_path, form):
 def test_trained_on_a_device_that_is_not_here(saved, tmp_path, monkeypatch):
     model = saved[0]
     joblib.dump(model, tmp_path / "m.joblib")
-    asked = sk_mtl._training.net.resolve_device
+    asked = sk_mtl._training.devices.resolve_device
 
     def gone(device):
         if device == "auto":
             raise ValueError("`device` is 'cuda', which this machine does not offer.")
         return asked(device)
 
-    monkeypatch.setattr(sk_mtl._training.net, "resolve_device", gone)
+    monkeypatch.setattr(sk_mtl._training.devices, "resolve_device", gone)
     with pytest.warns(UserWarning, match="Using the CPU"):
         again = joblib.load(tmp_path / "m.joblib")
     X, _ = make_census_like(20, random_state=1)

@@ -1,6 +1,5 @@
 """The skorch net: hooks that make its loop a multi-task one."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import Any
@@ -13,6 +12,7 @@ from skorch.callbacks import Callback, EpochTimer, PrintLog
 from skorch.helper import predefined_split
 from torch import Tensor, nn
 
+from sk_mtl._training.callbacks import EpochHook
 from sk_mtl._training.data import Batches, Rows
 from sk_mtl._training.loss import MultiTaskLoss
 from sk_mtl._training.memory import keep_memory
@@ -236,105 +236,6 @@ class Blocks:
     def __call__(self, logits: Tensor) -> Tensor:
         parts = zip(self.tasks, logit_slices(self.tasks), strict=True)
         return torch.cat([task.link(logits[:, where]) for task, where in parts], dim=1)
-
-
-class RestoreBest(Callback):
-    """Stop when the validation loss no longer falls, and restore the best epoch's weights.
-
-    skorch's EarlyStopping takes an epoch for the best only if it improves by more than the
-    threshold; here the threshold decides when to stop and the lowest loss which weights stay.
-
-    Parameters
-    ----------
-    patience : int
-        Epochs without an improvement of at least `tol` before training stops.
-    tol : float
-        Smallest fall of the loss that counts.
-    """
-
-    def __init__(self, patience: int, tol: float) -> None:
-        self.patience, self.tol = patience, tol
-
-    def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Forget earlier runs."""
-        self.best_, self.reference_, self.misses_, self.weights_ = np.inf, np.inf, 0, None
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Keep the weights of the best epoch; stop when patience is at its end."""
-        loss = net.history[-1, "valid_loss"]
-        if loss < self.best_:
-            self.best_, self.weights_ = loss, deepcopy(net.module_.state_dict())
-        if loss < self.reference_ - self.tol:
-            self.reference_, self.misses_ = loss, 0
-            return
-        self.misses_ += 1
-        if self.misses_ >= self.patience:
-            raise KeyboardInterrupt  # skorch's way to end training from a callback
-
-    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Restore the best weights, whether patience or the number of epochs ended training."""
-        if self.weights_ is not None:
-            net.module_.load_state_dict(self.weights_)
-        self.weights_ = None
-
-
-class EpochHook(Callback):
-    """Call back at the begin and the end of every epoch; stop after one that says so.
-
-    Its `stopper` comes last among a net's callbacks, so that all others see the last epoch too.
-
-    Parameters
-    ----------
-    begin : callable () -> None
-        Called when an epoch begins.
-    end : callable () -> bool
-        Called when an epoch ends; true ends training.
-    """
-
-    def __init__(self, begin: Callable[[], None], end: Callable[[], bool]) -> None:
-        self.begin, self.end = begin, end
-        self.stopper = _Stopper()
-
-    def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Call `begin`."""
-        self.begin()
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Call `end`."""
-        self.stopper.wanted = self.end()
-
-
-class _Stopper(Callback):
-    """End training when an `EpochHook` wants it."""
-
-    wanted = False
-
-    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        if self.wanted:
-            raise KeyboardInterrupt  # skorch's way to end training from a callback
-
-
-def resolve_device(device: str) -> torch.device:
-    """Return the torch device of a name, "auto" being the GPU if there is one."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=device)
-        return torch.device(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"`device` is {device!r}, which this machine does not offer ({error}); pass 'auto' or "
-            "'cpu'."
-        ) from error
-
-
-def available_device(device: str) -> torch.device:
-    """Return `resolve_device`'s device, or with a warning the CPU where that is not to be had."""
-    try:
-        return resolve_device(device)
-    except ValueError as error:
-        warnings.warn(f"{error} Using the CPU.", UserWarning, stacklevel=2)
-        return torch.device("cpu")
 
 
 def carry_optimizer_state(old: MultiTaskNet, new: MultiTaskNet) -> None:

@@ -1,0 +1,28 @@
+"""Where to train and predict."""
+
+import warnings
+
+import torch
+
+
+def resolve_device(device: str) -> torch.device:
+    """Return the torch device of a name, "auto" being the GPU if there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=device)
+        return torch.device(device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"`device` is {device!r}, which this machine does not offer ({error}); pass 'auto' or "
+            "'cpu'."
+        ) from error
+
+
+def available_device(device: str) -> torch.device:
+    """Return `resolve_device`'s device, or with a warning the CPU where that is not to be had."""
+    try:
+        return resolve_device(device)
+    except ValueError as error:
+        warnings.warn(f"{error} Using the CPU.", UserWarning, stacklevel=2)
+        return torch.device("cpu")
