@@ -21,7 +21,7 @@ def keep_memory() -> Iterator[None]:
     is changed where the C library has no such setting.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(libc, "mallopt") or libc is None:
+    if libc is None or not hasattr(libc, "mallopt"):
         yield
         return
     libc.mallopt(M_MMAP_THRESHOLD, KEPT)
