@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -74,7 +75,7 @@ def write(
 ) -> None:
     """Print the report and, unless told otherwise, write it to docs/results."""
     threads = os.environ.get("OMP_NUM_THREADS")
-    command = f"python -m benchmarks {name} --runs {runs}"
+    command = f"python -m benchmarks {shlex.join(sys.argv[1:])}"
     command = f"OMP_NUM_THREADS={threads} {command}" if threads else command
     versions = [f"python {platform.python_version()}", *(f"{p} {version(p)}" for p in PACKAGES)]
     lines = [

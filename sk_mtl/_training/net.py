@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sk_mtl._training.data import Batches, Rows
 from sk_mtl._training.loss import MultiTaskLoss
+from sk_mtl._training.memory import keep_memory
 from sk_mtl._training.optim import LazyAdam
 from sk_mtl.balancing import Step
 from sk_mtl.nn import MultiTaskModule
@@ -28,7 +29,7 @@ OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
 }
 """The optimizers that estimators accept by name; all of them take sparse gradients."""
 
-PREDICT_ROWS = 8192
+PREDICT_ROWS = 4096
 """Rows per batch of a prediction."""
 
 
@@ -410,7 +411,8 @@ def fit_epochs(
     seed = int(torch.randint(2**62, (), generator=net.iterator_train__generator))
     net.module_.set_generator(torch.Generator(net.device).manual_seed(seed))
     try:
-        net.partial_fit(rows, epochs=epochs)
+        with keep_memory():
+            net.partial_fit(rows, epochs=epochs)
     finally:
         net.module_.set_generator(None)
         net.train_split, net.callbacks_ = None, callbacks

@@ -59,6 +59,8 @@ class _ReluChain(torch.autograd.Function):
                 a = a.transpose(1, 2).contiguous().softmax(1)
             elif index != end or last == "relu":
                 a.relu_()
+            if n == 1 and index != end:
+                a = a[0]  # a single network: plain matrices all the way
         ctx.last, ctx.shared, ctx.shape = last, shared, x.shape
         ctx.with_bias = [b is not None for b in biases]
         ctx.save_for_backward(a, *inputs, *weights)
@@ -84,6 +86,8 @@ class _ReluChain(torch.autograd.Function):
                 rows = g.transpose(0, 1).flatten(1)  # (B, n * out), a view
                 gradients[2 * index] = torch.mm(rows.t(), a).view_as(w)
                 g = torch.mm(rows, w.flatten(0, 1)) if wanted else g
+                if index > 0:
+                    g, a = g.unsqueeze(0), a.unsqueeze(0)
             else:
                 gradients[2 * index] = torch.bmm(g.transpose(1, 2), a)
                 g = torch.bmm(g, w) if wanted else g

@@ -65,6 +65,7 @@ class ExtractionLevel(nn.Module):
     ) -> None:
         super().__init__()
         self.n_tasks, self.n_task_experts = n_tasks, n_task_experts
+        self.n_shared_experts = n_shared_experts
 
         def experts(n: int) -> StackedMLP | None:
             if n == 0:
@@ -96,20 +97,20 @@ class ExtractionLevel(nn.Module):
     def forward(self, task_x: Tensor, shared_x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the fused tasks (B, K, H), and the shared stream (B, H) if a level follows."""
         weights = self.task_gates(task_x)  # (B, K, m + s): own experts first, then shared ones
-        own_weights = weights[..., : self.n_task_experts]
-        shared_weights = weights[..., self.n_task_experts :]
-        own = None if self.task_experts is None else self.task_experts(task_x)  # (B, K * m, H)
-        shared = None if self.shared_experts is None else self.shared_experts(shared_x)
-
+        own, shared = weights.split([self.n_task_experts, self.n_shared_experts], dim=2)
+        # One row of weights per stream over every task's experts: zero for those of others.
+        blocks = torch.diag_embed(own.transpose(1, 2), dim1=1, dim2=2).flatten(2)  # (B, K, K * m)
+        if self.shared_gate is not None:
+            over_all = self.shared_gate(shared_x)
+            n_own = blocks.shape[2]
+            blocks = torch.cat([blocks, over_all[..., :n_own]], dim=1)
+            shared = torch.cat([shared, over_all[..., n_own:]], dim=1)
         parts = []
-        if own is not None:
-            by_task = own.unflatten(1, (self.n_tasks, self.n_task_experts))
-            parts.append(mix(own_weights, by_task))
-        if shared is not None:
-            parts.append(mix(shared_weights, shared))
-        tasks = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        if self.task_experts is not None:
+            parts.append(mix(blocks, self.task_experts(task_x)))
+        if self.shared_experts is not None:
+            parts.append(mix(shared, self.shared_experts(shared_x)))
+        streams = parts[0] if len(parts) == 1 else parts[0] + parts[1]
         if self.shared_gate is None:
-            return tasks, None
-
-        every = [experts for experts in (own, shared) if experts is not None]
-        return tasks, mix(self.shared_gate(shared_x), torch.cat(every, dim=1)).flatten(1)
+            return streams, None
+        return streams[:, : self.n_tasks], streams[:, self.n_tasks]

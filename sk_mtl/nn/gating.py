@@ -64,15 +64,12 @@ def mix(weights: Tensor, experts: Tensor) -> Tensor:
     ----------
     weights : Tensor of shape (B, K, E)
         The gates' weights.
-    experts : Tensor of shape (B, E, H) or (B, K, E, H)
-        Experts shared by all gates, or those of each gate.
+    experts : Tensor of shape (B, E, H)
+        The experts.
 
     Returns
     -------
     Tensor of shape (B, K, H)
     """
-    if experts.ndim == 3:
-        # Of gates rows come last in memory; the product of each row wants its weights in a row.
-        return torch.bmm(weights.contiguous(), experts)
-    # Experts of each gate are one gate's only: a product of B x K single rows gains nothing.
-    return (weights.unsqueeze(-1) * experts).sum(-2)
+    # Of gates rows come last in memory; the product of each row wants its weights in a row.
+    return torch.bmm(weights.contiguous(), experts)
