@@ -23,9 +23,9 @@ from benchmarks.balancing.results import (
 from benchmarks.shared import Report
 from sk_mtl.balancing import BALANCERS
 
-AMOUNT, QUICK_AMOUNT = Amount(6_000, 8_000, 10), Amount(512, 500, 1)
+AMOUNT, QUICK_AMOUNT = Amount(5_000, 8_000, 10), Amount(512, 500, 1)
 QUICK_BALANCERS = ("equal", "fixed", "uncertainty", "pcgrad")
-MINUTES = 20.0
+MINUTES = 25.0
 MODELS = ("SharedBottom", "MMoE", "PLE")
 
 
