@@ -134,7 +134,7 @@ PROBLEMS = {
         "loss times 100 by loss_weights=[1, 100]: targets are standardized in fit, so their own "
         "scale would not matter. *fixed* undoes the scale, with weights 1 and 0.01.",
         synthetic(task_correlation=0.0, alphas=[1.0], betas=[0.0]),
-        width=32, n_experts=2, expert_width=32, towers=8, lr=5e-3, task_types="regression",
+        width=32, n_experts=2, expert_width=32, towers=8, lr=1e-2, task_types="regression",
         fixed=(1.0, 0.01), loss_weights=(1.0, 100.0),
     ),
     "conflicting gradients": Problem(

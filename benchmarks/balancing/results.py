@@ -159,12 +159,16 @@ def held_findings(results: Results) -> list[str]:
 
 def cost_table(costs: dict[str, Cost]) -> str:
     rows = [
-        [name, f"{c.milliseconds:.1f}", f"{c.ratio:.2f} ({min(c.ratios):.2f} to "
-         f"{max(c.ratios):.2f})", f"{target(name):g}", "yes" if c.ratio <= target(name) else "no"]
+        [name, f"{c.milliseconds:.1f}", f"{c.ratio:.2f} ({quartile(c, 25):.2f} to "
+         f"{quartile(c, 75):.2f})", f"{target(name):g}", "yes" if c.ratio <= target(name) else "no"]
         for name, c in costs.items()
     ]  # fmt: skip
-    header = ["balancer", "ms per step", "ratio to equal, median (range)", "target", "met"]
+    header = ["balancer", "ms per step", "ratio to equal, median (quartiles)", "target", "met"]
     return table(header, rows)
+
+
+def quartile(cost: Cost, q: float) -> float:
+    return float(np.percentile(cost.ratios, q))
 
 
 def cost_findings(costs: dict[str, Cost]) -> list[str]:

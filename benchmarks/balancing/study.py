@@ -23,9 +23,9 @@ from benchmarks.balancing.results import (
 from benchmarks.shared import Report
 from sk_mtl.balancing import BALANCERS
 
-AMOUNT, QUICK_AMOUNT = Amount(8_000, 8_000, 10), Amount(512, 500, 1)
+AMOUNT, QUICK_AMOUNT = Amount(5_000, 8_000, 10), Amount(512, 500, 1)
 QUICK_BALANCERS = ("equal", "fixed", "uncertainty", "pcgrad")
-MINUTES = 20.0
+MINUTES = 25.0
 MODELS = ("SharedBottom", "MMoE", "PLE")
 
 
@@ -40,7 +40,7 @@ def run(runs: int, quick: bool, minutes: float = MINUTES) -> Report:
     names = QUICK_BALANCERS if quick else tuple(BALANCERS)
     results = Results(names, run_seeds(runs, names, amount, minutes * 60))
     torch.set_num_threads(1)  # as in the processes of the fits
-    rounds = 1 if quick else cost.ROUNDS
+    rounds = 3 if quick else cost.ROUNDS
     costs = cost.costs(rounds)
 
     report = Report(settings(amount))
