@@ -3,7 +3,7 @@
 The gain is Delta_MTL, the mean over tasks of the signed relative change against the same estimator
 fitted on each task alone, with the same rows, seed and epochs (`sk_mtl.metrics.relative_gain`; AUC
 for classes, R² for values; 1 % is one percent better on average). Balancers have their defaults;
-*fixed* and *schedule* have none worth measuring, so theirs are named with the problems.
+*fixed* and *schedule* would be *equal* with theirs, so they have others, which are named below.
 """
 
 from benchmarks.balancing.study import add_arguments, run

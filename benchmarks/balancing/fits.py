@@ -14,8 +14,9 @@ from sk_mtl.balancing import GradientBalancer
 from sk_mtl.metrics import task_scorer
 
 JOBS = 2
-SINGLE, CONFLICT = "single", "conflict"
-"""What a fit may have in place of a balancer: each task alone, or a count of conflicts."""
+SINGLE, SINGLE_LOG, CONFLICT = "single", "single log", "conflict"
+"""What a fit may have in place of a balancer: each task alone, with "equal" or with "log", which
+balances nothing there; or a count of conflicts."""
 
 
 class Amount(NamedTuple):
@@ -73,7 +74,8 @@ def scores(fit: Fit, amount: Amount) -> dict[str, float]:
     problem, rows = PROBLEMS[fit.problem], split(fit.problem, fit.seed, amount)
     model = clone(problem.models()[fit.model])
     model.set_params(random_state=fit.seed, max_epochs=amount.epochs)
-    if fit.balancer == SINGLE:
+    if fit.balancer in (SINGLE, SINGLE_LOG):
+        model.set_params(balancer="equal" if fit.balancer == SINGLE else "log")
         found = {}
         for task in rows.Y_train:
             model.fit(rows.X_train, rows.Y_train[task])

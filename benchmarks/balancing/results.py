@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from scipy.stats import t
 
 from benchmarks.balancing.cost import Cost, target
-from benchmarks.balancing.fits import CONFLICT, SINGLE, Fit
+from benchmarks.balancing.fits import CONFLICT, SINGLE, SINGLE_LOG, Fit
 from benchmarks.shared import table
 from sk_mtl.metrics import relative_gain
 
 HELD = -0.01
 """The least relative change at which the small task counts as held."""
 
-SCALED, SMALL = "mixed scale", "first"
+SCALED, SMALL, LARGE = "mixed scale", "first", "second"
 
 
 class Results(NamedTuple):
@@ -60,10 +60,10 @@ class Results(NamedTuple):
         """Return each seed's mean gain over models less that of "equal", (seeds,)."""
         return (self.gains(problem, balancer) - self.gains(problem, "equal")).mean(1)
 
-    def changes(self, model: str, balancer: str) -> NDArray:
-        """Return the relative change of the small task of the mixed scale, (seeds,)."""
-        own = self.values(SCALED, model, balancer).get(SMALL, np.array([np.nan]))
-        single = self.values(SCALED, model, SINGLE)[SMALL]
+    def changes(self, model: str, balancer: str, task: str = SMALL) -> NDArray:
+        """Return the relative change of a task of the mixed scale, (seeds,)."""
+        own = self.values(SCALED, model, balancer).get(task, np.array([np.nan]))
+        single = self.values(SCALED, model, SINGLE)[task]
         return (own - single) / abs(single)
 
 
@@ -91,9 +91,10 @@ def reference_table(results: Results, problem: str) -> str:
         equal = results.values(problem, model, "equal")
         conflicts = results.values(problem, model, CONFLICT)["conflicts"].mean()
         cells = [f"{v.mean():.4f}" for task in alone for v in (alone[task], equal[task])]
-        rows.append([model, *cells, f"{conflicts:.0%}"])
+        log = percent(results.gains(problem, SINGLE_LOG)[:, results.models.index(model)])
+        rows.append([model, *cells, log, f"{conflicts:.0%}"])
     header = [f"{task}, {part}" for task in alone for part in ("alone", "equal")]
-    return table(["model", *header, "steps in conflict"], rows)
+    return table(["model", *header, "alone, log", "steps in conflict"], rows)
 
 
 def gain_table(results: Results, problem: str) -> str:
@@ -114,11 +115,13 @@ def gain_findings(results: Results, problem: str) -> str:
     apart = {name: values.mean() for name, values in others.items() if distinct(values)}
     above = [name for name, value in apart.items() if value > 0]
     below = [name for name, value in apart.items() if value < 0]
+    log = percent(results.gains(problem, SINGLE_LOG).mean(1))
     return (
         f"{problem}: equal gains {percent(results.gains(problem, 'equal').mean(1))} %; the most is "
         f"{best}'s {100 * means[best]:+.2f} %, the least {worst}'s {100 * means[worst]:+.2f} %. "
         f"Above equal at 95 %: {listed(above)}; below: {listed(below)} (of {len(others)} "
-        f"compared, {0.05 * len(others):.1g} expected by chance)."
+        f"compared, {0.05 * len(others):.1g} expected by chance). "
+        f"A task alone gains {log} % by log."
     )
 
 
@@ -131,12 +134,16 @@ def held_table(results: Results) -> str:
     for name in results.balancers:
         changes = [results.changes(model, name) for model in results.models]
         held = [change.mean() >= HELD for change in changes]
-        rows.append([name, *map(percent, changes), f"{sum(held)} of {len(held)}"])
+        large = [results.changes(model, name, LARGE) for model in results.models]
+        cells = map(percent, [*changes, *large])
+        rows.append([name, *cells, f"{sum(held)} of {len(held)}"])
     said = (
-        f"Relative change in percent of the task that is not scaled, of the problem {SCALED}; held "
-        f"is a mean of {100 * HELD:g} % or more."
+        f"Relative change in percent of the two tasks of the problem {SCALED}, the large one's "
+        "loss being the one that is scaled; the small one is held where its mean is "
+        f"{100 * HELD:g} % or more."
     )
-    return f"{table(['balancer', *results.models, 'held'], rows)}\n\n{said}"
+    header = [f"{task}, {model}" for task in ("small", "large") for model in results.models]
+    return f"{table(['balancer', *header, 'held'], rows)}\n\n{said}"
 
 
 def held_findings(results: Results) -> list[str]:
@@ -150,9 +157,16 @@ def held_findings(results: Results) -> list[str]:
         for name in results.balancers
     }
     met = [name for name, models in lost.items() if not models]
+    dear = [
+        f"{name} ({worst:+.1f} %)"
+        for name in met
+        if (worst := 100 * min(results.changes(m, name, LARGE).mean() for m in results.models))
+        < 100 * HELD
+    ]
     missed = [f"{name} ({', '.join(models)})" for name, models in lost.items() if models]
     return [
         f"{SCALED}, small task within 1 % of its single-task score in all models: {listed(met)}.",
+        f"{SCALED}, of these at the cost of the large task, beyond 1 %: {listed(dear)}.",
         f"{SCALED}, not so: {'; '.join(missed) or 'none'}.",
     ]
 
@@ -179,7 +193,8 @@ def cost_findings(costs: dict[str, Cost]) -> list[str]:
         missed = [f"{name} {ratio:.2f}" for name, ratio in kind.items() if ratio > limit]
         lines.append(
             f"Cost of a step, target {limit:g} times equal: met by {len(kind) - len(missed)} of "
-            f"{len(kind)}; missed by {listed(missed)}."
+            f"{len(kind)}; missed by {listed(missed)}. Equal beside itself: "
+            f"{costs['equal'].ratio:.2f}."
         )
     return lines
 

@@ -7,7 +7,7 @@ import time
 import torch
 
 from benchmarks.balancing import cost
-from benchmarks.balancing.fits import CONFLICT, JOBS, SINGLE, Amount, Fit, measured
+from benchmarks.balancing.fits import CONFLICT, JOBS, SINGLE, SINGLE_LOG, Amount, Fit, measured
 from benchmarks.balancing.problems import GAMMA, PROBLEMS
 from benchmarks.balancing.results import (
     Results,
@@ -48,7 +48,8 @@ def run(runs: int, quick: bool, minutes: float = MINUTES) -> Report:
     report.sections.append(
         f"Delta_MTL in percent, mean ± standard error of {len(results.seeds)} seeds "
         f"({wanted}a seed draws rows and initial weights). *mean*: over the three models, seed by "
-        "seed; *less equal*: that mean less the one of equal, paired by seed."
+        "seed; *less equal*: that mean less the one of equal, paired by seed. *alone, log*: the "
+        "gain of a task alone with the balancer log: what it gains there is no matter of balance."
     )
     for problem in PROBLEMS:
         report.sections.append(
@@ -75,7 +76,7 @@ def run_seeds(
         fits = [
             Fit(problem, model, balancer, seed)
             for problem in PROBLEMS
-            for balancer in (SINGLE, CONFLICT, *names)
+            for balancer in (SINGLE, SINGLE_LOG, CONFLICT, *names)
             for model in MODELS
         ]
         found |= measured(fits, amount)
