@@ -9,8 +9,8 @@ from deepctr.models import multitask
 
 from benchmarks.speed.clock import Clock
 from benchmarks.speed.contenders import BULK_BATCH
+from benchmarks.speed.contenders.columns import ColumnContender
 from benchmarks.speed.contenders.deepctr_sizes import kind_and_sizes
-from benchmarks.speed.workloads import Job
 
 
 class Ticks(keras.callbacks.Callback):
@@ -22,25 +22,12 @@ class Ticks(keras.callbacks.Callback):
         self.clock.tick()
 
 
-class Contender:
-    by_epoch = False
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        table = job.table
-        categorical, numeric = job.names
-        self.X = dict(zip(categorical, table.categorical.T.astype(np.int32), strict=True))
-        self.X |= dict(zip(numeric, table.numeric.T.astype(np.float32), strict=True))
+class Contender(ColumnContender):
+    id_type = np.int32
 
     def fit(self, clock: Clock) -> None:
         job, workload = self.job, self.job.workload
-        categorical, numeric = job.names
-        sizes = map(int, job.table.vocabularies)
-        columns: list[Any] = [
-            SparseFeat(name, vocabulary_size=size, embedding_dim=workload.embedding_dim)
-            for name, size in zip(categorical, sizes, strict=True)
-        ]
-        columns += [DenseFeat(name) for name in numeric]
+        columns = self.columns(SparseFeat, DenseFeat)
         kind, parameters = kind_and_sizes(job)
         self.model = getattr(multitask, kind)(
             columns, l2_reg_embedding=0, l2_reg_dnn=0, **parameters
@@ -55,9 +42,6 @@ class Contender:
             verbose=0,
             callbacks=[Ticks(clock)],
         )
-
-    def inputs(self, start: int, stop: int) -> dict[str, np.ndarray]:
-        return {name: column[start:stop] for name, column in self.X.items()}
 
     def predict(self, inputs: dict[str, np.ndarray]) -> Any:
         if len(next(iter(inputs.values()))) == 1:

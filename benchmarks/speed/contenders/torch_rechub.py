@@ -12,32 +12,21 @@ from torch_rechub.utils.data import DataGenerator, PredictDataset
 
 from benchmarks.speed.clock import Clock
 from benchmarks.speed.contenders import BULK_BATCH
+from benchmarks.speed.contenders.columns import ColumnContender
 from benchmarks.speed.workloads import Job, Sizes
 
 
-class Contender:
-    by_epoch = False
-
+class Contender(ColumnContender):
     def __init__(self, job: Job) -> None:
-        self.job = job
-        table = job.table
-        categorical, numeric = job.names
-        self.X = dict(zip(categorical, table.categorical.T.copy(), strict=True))
-        self.X |= dict(zip(numeric, table.numeric.T.astype(np.float32), strict=True))
-        labels = table.labels.astype(np.float32)
+        super().__init__(job)
+        labels = job.table.labels.astype(np.float32)
         # ESMM's columns are conversion, click, both; the loss leaves out the first.
         is_chain = job.model == "esmm"
         self.labels = labels[:, [1, 0, 1]] if is_chain else labels
 
     def fit(self, clock: Clock) -> None:
         job, workload = self.job, self.job.workload
-        categorical, numeric = job.names
-        sizes = map(int, job.table.vocabularies)
-        features: list[Any] = [
-            SparseFeature(name, vocab_size=size, embed_dim=workload.embedding_dim)
-            for name, size in zip(categorical, sizes, strict=True)
-        ]
-        features += [DenseFeature(name) for name in numeric]
+        features = self.columns(SparseFeature, DenseFeature)
         self.model = built(job.model, job.sizes, features)
         self.trainer = MTLTrainer(
             self.model,
@@ -56,9 +45,6 @@ class Contender:
         register_optimizer_step_post_hook(clock.tick)
         while True:
             self.trainer.train_one_epoch(loader)
-
-    def inputs(self, start: int, stop: int) -> dict[str, np.ndarray]:
-        return {name: column[start:stop] for name, column in self.X.items()}
 
     def predict(self, inputs: dict[str, np.ndarray]) -> Any:
         loader = DataLoader(PredictDataset(inputs), batch_size=BULK_BATCH)
