@@ -17,7 +17,7 @@ from sk_mtl._training.data import Batches, Rows
 from sk_mtl._training.loss import MultiTaskLoss
 from sk_mtl._training.memory import keep_memory
 from sk_mtl._training.optim import LazyAdam
-from sk_mtl.balancing import EqualBalancer, Step
+from sk_mtl.balancing import Step
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import Task, logit_slices
 
@@ -97,7 +97,7 @@ class MultiTaskNet(NeuralNet):
         h = self._represent(inputs)
         logits = self.module_.read(h)
         losses = self.get_loss(logits, target, X=inputs, training=True)
-        if not isinstance(self.criterion_.balancer, EqualBalancer):
+        if self.criterion_.balancer.reads_zero:
             self._check_not_negative(losses.detach())
         features = h if self.module_.one_representation else None
         step = Step(self.shared_parameters_, self.own_parameters_, features)

@@ -117,14 +117,9 @@ class TorchJDBalancer(GradientBalancer):
         vars(self)["aggregator"] = aggregator
         self.on, self.options = on, options
 
-    def setup(
-        self,
-        names: Sequence[str],
-        regression: Sequence[bool],
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def begin(self, generator: torch.Generator | None) -> None:
         """Build the aggregator."""
-        super().setup(names, regression, generator)
+        super().begin(generator)
         self.generator = own_generator(generator)
         self.rule, self.scale_free = self._make_rule()
         self.vectors = {
@@ -133,10 +128,10 @@ class TorchJDBalancer(GradientBalancer):
             if (vector := getattr(self.rule, name, None)) is not None
         }
         for name, vector in self.vectors.items():
-            if len(vector) != len(names):
+            if len(vector) != len(self.names):
                 raise ValueError(
                     f"`balancer__aggregator` has a {name} of {len(vector)} entries and y has "
-                    f"{len(names)} tasks: {list(names)}."
+                    f"{len(self.names)} tasks: {list(self.names)}."
                 )
 
     def _make_rule(self) -> tuple[Any, bool]:

@@ -35,13 +35,15 @@ class LossBalancer(nn.Module, ABC):
 
     A method that weighs losses overrides `forward`; one that works on gradients overrides
     `backward` (see `GradientBalancer`). Constructors store their parameters, as scikit-learn's
-    do; `setup` validates them and creates what is to be trained or remembered. An instance is
+    do; `begin` validates them and creates what is to be trained or remembered. An instance is
     copied at `fit`, so one instance may serve several estimators.
 
     Attributes
     ----------
     step_hook : bool
         Whether `after_step` is to be called.
+    reads_zero : bool
+        Whether a loss of zero tells the method that a task is absent, see Notes.
     weights : Tensor of shape (K,) or None
         Weight of each task in the last step, NaN where a task had no label in it (`EqualBalancer`
         says one).
@@ -54,6 +56,7 @@ class LossBalancer(nn.Module, ABC):
     """
 
     step_hook: ClassVar[bool] = False
+    reads_zero: ClassVar[bool] = True
     weights: Tensor | None = None
     names: tuple[str, ...]
     regression: tuple[bool, ...]
@@ -128,6 +131,16 @@ class LossBalancer(nn.Module, ABC):
         """
         self.names, self.regression = tuple(names), tuple(regression)
         self.weights = None
+        self.begin(generator)
+
+    def begin(self, generator: torch.Generator | None) -> None:
+        """Check the parameters and create state: a method's own part of `setup`.
+
+        Parameters
+        ----------
+        generator : torch.Generator or None
+            As in `setup`; ``names`` and ``regression`` are attributes by now.
+        """
 
     @abstractmethod
     def forward(self, losses: Tensor) -> Tensor:

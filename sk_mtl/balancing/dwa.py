@@ -1,7 +1,5 @@
 """Dynamic weight average: weights from how fast each loss falls."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -46,17 +44,11 @@ class DWABalancer(LossBalancer):
         super().__init__()
         self.temperature = temperature
 
-    def setup(
-        self,
-        names: Sequence[str],
-        regression: Sequence[bool],
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def begin(self, generator: torch.Generator | None) -> None:
         """Forget all epochs."""
-        super().setup(names, regression, generator)
         check_number("temperature", self.temperature, 0, above=True)
         for name in ("last", "before_last"):
-            self.register_buffer(name, torch.full((len(names),), torch.nan))
+            self.register_buffer(name, torch.full((len(self.names),), torch.nan))
 
     def task_weights(self) -> Tensor:
         """Return the weights of the current epoch, (K,)."""

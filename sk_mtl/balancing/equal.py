@@ -16,6 +16,8 @@ class EqualBalancer(LossBalancer):
     tensor(3.5000)
     """
 
+    reads_zero = False
+
     def forward(self, losses: Tensor) -> Tensor:
         """Sum the task losses, (K,) -> scalar."""
         return losses.sum()

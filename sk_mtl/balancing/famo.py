@@ -1,6 +1,5 @@
 """Fast adaptive multitask optimization: weights from what the last step did to the losses."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -65,18 +64,12 @@ class FAMOBalancer(LossBalancer):
         super().__init__()
         self.gamma, self.lr = gamma, lr
 
-    def setup(
-        self,
-        names: Sequence[str],
-        regression: Sequence[bool],
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def begin(self, generator: torch.Generator | None) -> None:
         """Begin with even shares."""
-        super().setup(names, regression, generator)
         check_number("gamma", self.gamma, 0)
         check_number("lr", self.lr, 0, above=True)
-        self.register_buffer("logits", torch.zeros(len(names)))
-        self.adam = TaskAdam(len(names))
+        self.register_buffer("logits", torch.zeros(len(self.names)))
+        self.adam = TaskAdam(len(self.names))
 
     def forward(self, losses: Tensor) -> Tensor:
         """Reduce the task losses, (K,) -> scalar."""

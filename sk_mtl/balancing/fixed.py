@@ -1,6 +1,5 @@
 """Fixed weights."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,15 +36,9 @@ class FixedBalancer(LossBalancer):
         super().__init__()
         self.task_weights = task_weights
 
-    def setup(
-        self,
-        names: Sequence[str],
-        regression: Sequence[bool],
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def begin(self, generator: torch.Generator | None) -> None:
         """Check the weights."""
-        super().setup(names, regression, generator)
-        weights = check_per_task("task_weights", self.task_weights, names)
+        weights = check_per_task("task_weights", self.task_weights, self.names)
         if not any(weights):
             raise ValueError("`balancer__task_weights` are all zero; at least one task must count.")
         self.register_buffer("factors", torch.tensor(weights))

@@ -86,14 +86,8 @@ class GradientBalancer(LossBalancer):
 
     on: str = "parameters"
 
-    def setup(
-        self,
-        names: Sequence[str],
-        regression: Sequence[bool],
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def begin(self, generator: torch.Generator | None) -> None:
         """Check where gradients are to be compared."""
-        super().setup(names, regression, generator)
         check_choice("on", self.on, PLACES)
 
     def forward(self, losses: Tensor) -> Tensor:

@@ -72,20 +72,14 @@ class GradNormBalancer(LossBalancer):
         super().__init__()
         self.alpha, self.lr, self.on = alpha, lr, on
 
-    def setup(
-        self,
-        names: Sequence[str],
-        regression: Sequence[bool],
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def begin(self, generator: torch.Generator | None) -> None:
         """Begin with equal weights."""
-        super().setup(names, regression, generator)
         check_number("alpha", self.alpha, 0)
         check_number("lr", self.lr, 0, above=True)
         check_choice("on", self.on, PLACES)
-        self.register_buffer("factors", torch.ones(len(names)))
-        self.register_buffer("initial", torch.full((len(names),), torch.nan))
-        self.adam = TaskAdam(len(names))
+        self.register_buffer("factors", torch.ones(len(self.names)))
+        self.register_buffer("initial", torch.full((len(self.names),), torch.nan))
+        self.adam = TaskAdam(len(self.names))
 
     def forward(self, losses: Tensor) -> Tensor:
         """Sum the weighted task losses, (K,) -> scalar."""

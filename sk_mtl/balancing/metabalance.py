@@ -63,20 +63,15 @@ class MetaBalanceBalancer(GradientBalancer):
         super().__init__()
         self.target, self.relax, self.beta = target, relax, beta
 
-    def setup(
-        self,
-        names: Sequence[str],
-        regression: Sequence[bool],
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def begin(self, generator: torch.Generator | None) -> None:
         """Find the target task, and forget all magnitudes."""
-        super().setup(names, regression, generator)
+        super().begin(generator)
         check_number("beta", self.beta, 0, 1)
         if not is_number(self.relax) or not 0 <= self.relax <= 1:
             raise ValueError(f"`balancer__relax` must be a number in [0, 1], got {self.relax!r}.")
         self.position = self._find_target()
         self.register_buffer("magnitudes", None)
-        self.register_buffer("counts", torch.zeros(len(names)))
+        self.register_buffer("counts", torch.zeros(len(self.names)))
 
     def _find_target(self) -> int:
         target = self.target

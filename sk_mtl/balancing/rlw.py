@@ -1,7 +1,5 @@
 """Random loss weighting."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -32,14 +30,8 @@ class RLWBalancer(LossBalancer):
 
     generator: torch.Generator
 
-    def setup(
-        self,
-        names: Sequence[str],
-        regression: Sequence[bool],
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def begin(self, generator: torch.Generator | None) -> None:
         """Begin a stream of random numbers."""
-        super().setup(names, regression, generator)
         self.generator = own_generator(generator)
 
     def forward(self, losses: Tensor) -> Tensor:

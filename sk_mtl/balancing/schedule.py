@@ -1,16 +1,15 @@
 """Weights that grow or decay with the epochs."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sk_mtl.balancing._checks import check_per_task
-from sk_mtl.balancing.base import LossBalancer
+from sk_mtl.balancing.fixed import FixedBalancer
 
 
-class ScheduleBalancer(LossBalancer):
+class ScheduleBalancer(FixedBalancer):
     r"""Weights in geometric progression over the epochs, as proposed with PLE.
 
     .. math:: L = \sum_k \omega_k^{(t)} L_k, \qquad
@@ -42,32 +41,22 @@ class ScheduleBalancer(LossBalancer):
     tensor(1.5000)
     """
 
-    factors: Tensor
     ratios: Tensor
 
     def __init__(self, task_weights: Any = 1.0, gamma: Any = 1.0) -> None:
-        super().__init__()
-        self.task_weights, self.gamma = task_weights, gamma
+        super().__init__(task_weights)
+        self.gamma = gamma
 
-    def setup(
-        self,
-        names: Sequence[str],
-        regression: Sequence[bool],
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def begin(self, generator: torch.Generator | None) -> None:
         """Check weights and ratios, and begin with the first epoch."""
-        super().setup(names, regression, generator)
-        weights = check_per_task("task_weights", self.task_weights, names)
-        if not any(weights):
-            raise ValueError("`balancer__task_weights` are all zero; at least one task must count.")
-        ratios = check_per_task("gamma", self.gamma, names, above=True)
-        self.register_buffer("factors", torch.tensor(weights))
+        super().begin(generator)
+        ratios = check_per_task("gamma", self.gamma, self.names, above=True)
         self.register_buffer("ratios", torch.tensor(ratios))
         self.epoch = 0
 
     def forward(self, losses: Tensor) -> Tensor:
         """Sum the task losses with the epoch's weights, (K,) -> scalar."""
-        return (self.factors * self.ratios**self.epoch * losses).sum()
+        return super().forward(self.ratios**self.epoch * losses)
 
     def end_epoch(self, losses: Tensor) -> None:
         """Go on to the next epoch."""

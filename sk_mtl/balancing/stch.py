@@ -1,7 +1,5 @@
 """Smooth Tchebycheff scalarization: the worst task counts most."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -53,17 +51,11 @@ class STCHBalancer(LossBalancer):
         super().__init__()
         self.mu, self.warmup = mu, warmup
 
-    def setup(
-        self,
-        names: Sequence[str],
-        regression: Sequence[bool],
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def begin(self, generator: torch.Generator | None) -> None:
         """Begin the warm-up."""
-        super().setup(names, regression, generator)
         check_number("mu", self.mu, 0, above=True)
         check_count("warmup", self.warmup)
-        self.register_buffer("nadir", torch.full((len(names),), torch.nan))
+        self.register_buffer("nadir", torch.full((len(self.names),), torch.nan))
         self.epoch = 0
 
     def forward(self, losses: Tensor) -> Tensor:

@@ -1,7 +1,5 @@
 """Uncertainty weighting: a trained variance per task."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -39,16 +37,12 @@ class UncertaintyBalancer(LossBalancer):
     log_variance: nn.Parameter
     scale: Tensor
 
-    def setup(
-        self,
-        names: Sequence[str],
-        regression: Sequence[bool],
-        generator: torch.Generator | None = None,
-    ) -> None:
+    def begin(self, generator: torch.Generator | None) -> None:
         """Create the log variances."""
-        super().setup(names, regression, generator)
-        self.register_buffer("scale", torch.tensor([0.5 if real else 1.0 for real in regression]))
-        self.log_variance = nn.Parameter(torch.zeros(len(names)))
+        self.register_buffer(
+            "scale", torch.tensor([0.5 if real else 1.0 for real in self.regression])
+        )
+        self.log_variance = nn.Parameter(torch.zeros(len(self.names)))
 
     def forward(self, losses: Tensor) -> Tensor:
         """Reduce the task losses, (K,) -> scalar."""

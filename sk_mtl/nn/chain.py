@@ -43,8 +43,8 @@ class _ReluChain(torch.autograd.Function):
         weights, biases = parameters[::2], parameters[1::2]
         first: Tensor = weights[0]  # type: ignore[assignment]
         n = first.shape[0]
-        shared = x.ndim == 2 or x.shape[1] == 1
-        a = x.flatten(1) if shared else _spread(x, n)
+        a = spread(x, n)
+        shared = a.ndim == 2
         inputs, end = [], len(weights) - 1
         for index, (w, b) in enumerate(zip(weights, biases, strict=True)):
             assert w is not None
@@ -54,7 +54,7 @@ class _ReluChain(torch.autograd.Function):
                 # Rows last: a softmax over a middle dimension runs over whole vectors of rows.
                 a = torch.bmm(w, a.transpose(1, 2)).softmax(1)  # (n, out, B)
                 break
-            a = _linear(a, w, b)
+            a = linear(a, w, b)
             if softmax:
                 a = a.transpose(1, 2).contiguous().softmax(1)
             elif index != end or last == "relu":
@@ -97,7 +97,7 @@ class _ReluChain(torch.autograd.Function):
         return _gather(g, ctx.shape, ctx.shared), None, *gradients
 
 
-def _linear(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
+def linear(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     """(B, in) or (n, B, in) -> (n, B, out)."""
     if a.ndim == 2:
         flat = w.flatten(0, 1).t()
@@ -121,8 +121,10 @@ def _through(kind: str, g: Tensor, out: Tensor, flat: bool) -> Tensor:
     return into.copy_(((g - inner).mul_(out)).transpose(1, 2))
 
 
-def _spread(x: Tensor, n: int) -> Tensor:
-    """(B, g, in) -> (n, B, in), each input once per network that reads it."""
+def spread(x: Tensor, n: int) -> Tensor:
+    """(B, g, in) -> (n, B, in), each input once per network that reads it; of one input (B, in)."""
+    if x.ndim == 2 or x.shape[1] == 1:
+        return x.flatten(1)
     groups = x.shape[1]
     by_group = x.transpose(0, 1)
     if groups == n:
@@ -131,7 +133,7 @@ def _spread(x: Tensor, n: int) -> Tensor:
 
 
 def _gather(g: Tensor, shape: torch.Size, shared: bool) -> Tensor:
-    """Undo `_spread` for a gradient."""
+    """Undo `spread` for a gradient."""
     if shared:
         return (g if g.ndim == 2 else g.sum(0)).view(shape)
     groups = shape[1]

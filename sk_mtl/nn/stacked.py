@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sk_mtl.nn.chain import Layer, relu_chain
+from sk_mtl.nn.chain import Layer, linear, relu_chain, spread
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -87,22 +86,7 @@ class StackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply every layer: (B, in) or (B, g, in) -> (B, n, out)."""
-        bias = self.bias
-        if x.ndim == 2 or x.shape[1] == 1:
-            flat = F.linear(
-                x.flatten(1), self.weight.flatten(0, 1), None if bias is None else bias.flatten()
-            )
-            return flat.unflatten(1, (self.n, self.out_features))
-        groups = x.shape[1]
-        # One product per group: the layers that share an input stand side by side in one matrix.
-        weight = self.weight.reshape(groups, -1, self.in_features).transpose(1, 2)
-        inputs = x.transpose(0, 1)  # (g, B, in)
-        if bias is None:
-            out = torch.bmm(inputs, weight)
-        else:
-            out = torch.baddbmm(bias.reshape(groups, 1, -1), inputs, weight)
-        out = out.transpose(0, 1)  # (B, g, n / g * out)
-        return out if groups == self.n else out.reshape(-1, self.n, self.out_features)
+        return linear(spread(x, self.n), self.weight, self.bias).transpose(0, 1)
 
     @property
     def layer(self) -> Layer:
