@@ -36,65 +36,83 @@ def relu_chain(x: Tensor, layers: Sequence[Layer], last: str = "relu") -> Tensor
 
 
 class _ReluChain(torch.autograd.Function):
-    """Network-major inside: (n, B, width); only a first layer that all share has one matrix."""
+    """Rows last inside, (n, width, B): all but the outermost steps run over contiguous memory.
+
+    Only what leaves the chain has its rows first, unless it is a softmax, which goes over whole
+    vectors of rows. A single network has plain matrices, and the first layer of networks that all
+    read one input is one matrix.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, last: str, *parameters: Tensor | None) -> Tensor:
         weights, biases = parameters[::2], parameters[1::2]
         first: Tensor = weights[0]  # type: ignore[assignment]
-        n = first.shape[0]
+        n, end = len(first), len(weights) - 1
         a = spread(x, n)
-        shared = a.ndim == 2
-        inputs, end = [], len(weights) - 1
+        flat = a.ndim == 2
+        a = a.transpose(-1, -2)  # (in, B) or (n, in, B)
+        inputs, matrices = [], []
         for index, (w, b) in enumerate(zip(weights, biases, strict=True)):
             assert w is not None
+            if n == 1 or (flat and index == 0):
+                w = w.flatten(0, 1)
+                b = None if b is None else b.flatten()
             inputs.append(a)
-            softmax = index == end and last == "softmax"
-            if softmax and b is None and a.ndim == 3:
-                # Rows last: a softmax over a middle dimension runs over whole vectors of rows.
-                a = torch.bmm(w, a.transpose(1, 2)).softmax(1)  # (n, out, B)
-                break
-            a = linear(a, w, b)
-            if softmax:
-                a = a.transpose(1, 2).contiguous().softmax(1)
-            elif index != end or last == "relu":
+            matrices.append(w)
+            outermost = index == end and last != "softmax"
+            if outermost:
+                a = affine(a.transpose(-1, -2), w.transpose(-1, -2), b, -2).transpose(-1, -2)
+            else:
+                a = affine(w, a, b, -1)
+            if flat and index == 0 and n > 1:
+                a = a.unflatten(0, (n, -1))
+            if index != end or last == "relu":
                 a.relu_()
-            if n == 1 and index != end:
-                a = a[0]  # a single network: plain matrices all the way
-        ctx.last, ctx.shared, ctx.shape = last, shared, x.shape
+        if last == "softmax":
+            a = a.softmax(-2)
+        ctx.last, ctx.flat, ctx.shape = last, flat, x.shape
         ctx.with_bias = [b is not None for b in biases]
-        ctx.save_for_backward(a, *inputs, *weights)
-        return a.permute(2, 0, 1) if last == "softmax" else a.transpose(0, 1)
+        ctx.save_for_backward(a, *inputs, *matrices)
+        return a.t().unsqueeze(1) if n == 1 else a.permute(2, 0, 1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         out, *saved = ctx.saved_tensors
-        n_layers = len(ctx.with_bias)
-        inputs, weights = saved[:n_layers], saved[n_layers:]
+        n_layers, n = len(ctx.with_bias), grad.shape[1]
+        inputs, matrices = saved[:n_layers], saved[n_layers:]
         gradients: list[Tensor | None] = [None] * (2 * n_layers)
-        g: Tensor = grad.transpose(0, 1)  # (n, B, out)
+        g = grad[:, 0].t() if n == 1 else grad.permute(1, 2, 0)  # (n, out, B), like `out`
+        if ctx.last == "relu":
+            g = aten.threshold_backward(g, out, 0)
+        elif ctx.last == "softmax":
+            g = aten._softmax_backward_data(g, out, -2, g.dtype)
         for index in range(n_layers - 1, -1, -1):
-            a, w = inputs[index], weights[index]
-            kind = ctx.last if index == n_layers - 1 else "relu"
-            flat = a.ndim == 2
-            g = _through(kind, g, out, flat)
+            a, w = inputs[index], matrices[index]
             if ctx.with_bias[index]:
-                gradients[2 * index + 1] = g.sum(1)
-            wanted = index > 0 or ctx.needs_input_grad[0]
-            if flat:
-                rows = g.transpose(0, 1).flatten(1)  # (B, n * out), a view
-                gradients[2 * index] = torch.mm(rows.t(), a).view_as(w)
-                g = torch.mm(rows, w.flatten(0, 1)) if wanted else g
-                if index > 0:
-                    g, a = g.unsqueeze(0), a.unsqueeze(0)
-            else:
-                gradients[2 * index] = torch.bmm(g.transpose(1, 2), a)
-                g = torch.bmm(g, w) if wanted else g
-            out = a
+                gradients[2 * index + 1] = g.sum(-1).view(n, -1)
+            if index == 0 and ctx.flat and n > 1:
+                g = g.flatten(0, 1)
+            product = torch.mm if g.ndim == 2 else torch.bmm
+            gradients[2 * index] = product(g, a.transpose(-1, -2)).view(n, -1, a.shape[-2])
+            if index > 0:
+                g = product(w.transpose(-1, -2), g)
+                into_threshold(g, a, 0, grad_input=g)
         if not ctx.needs_input_grad[0]:
             return None, None, *gradients
-        return _gather(g, ctx.shape, ctx.shared), None, *gradients
+        g = product(g.transpose(-1, -2), w)  # (B, in) or (n, B, in)
+        return _gather(g, ctx.shape), None, *gradients
+
+
+aten = torch.ops.aten
+into_threshold = aten.threshold_backward.grad_input
+
+
+def affine(a: Tensor, w: Tensor, b: Tensor | None, dim: int) -> Tensor:
+    """Product of matrices or of stacks of them, and a bias that is repeated along `dim`."""
+    if a.ndim == 2:
+        return torch.mm(a, w) if b is None else torch.addmm(b.unsqueeze(dim), a, w)
+    return torch.bmm(a, w) if b is None else torch.baddbmm(b.unsqueeze(dim), a, w)
 
 
 def linear(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
@@ -108,19 +126,6 @@ def linear(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     return torch.baddbmm(b.unsqueeze(1), a, w.transpose(1, 2))
 
 
-def _through(kind: str, g: Tensor, out: Tensor, flat: bool) -> Tensor:
-    """Bring a gradient before the activation, in the layout that the layer's products want."""
-    n, rows, width = g.shape
-    into = g.new_empty(rows, n, width).transpose(0, 1) if flat else g.new_empty(g.shape)
-    if kind == "relu":
-        return torch.ops.aten.threshold_backward.grad_input(g, out, 0, grad_input=into)
-    if kind == "linear":
-        return into.copy_(g)
-    g = g.transpose(1, 2)  # (n, out, B), like `out`
-    inner = (g * out).sum(1, keepdim=True)
-    return into.copy_(((g - inner).mul_(out)).transpose(1, 2))
-
-
 def spread(x: Tensor, n: int) -> Tensor:
     """(B, g, in) -> (n, B, in), each input once per network that reads it; of one input (B, in)."""
     if x.ndim == 2 or x.shape[1] == 1:
@@ -132,10 +137,10 @@ def spread(x: Tensor, n: int) -> Tensor:
     return by_group.unsqueeze(1).expand(-1, n // groups, -1, -1).flatten(0, 1)
 
 
-def _gather(g: Tensor, shape: torch.Size, shared: bool) -> Tensor:
+def _gather(g: Tensor, shape: torch.Size) -> Tensor:
     """Undo `spread` for a gradient."""
-    if shared:
-        return (g if g.ndim == 2 else g.sum(0)).view(shape)
+    if g.ndim == 2:
+        return g.view(shape)
     groups = shape[1]
     if g.shape[0] != groups:
         g = g.unflatten(0, (groups, -1)).sum(1)
