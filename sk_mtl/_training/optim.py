@@ -6,6 +6,60 @@ from typing import Any
 import torch
 from torch import Tensor
 
+aten = torch.ops.aten
+
+
+FLUSH_STEPS = 100
+"""How often moments close to the subnormal numbers are set to zero."""
+
+
+class _Dense:
+    """The dense parameters of a group, for one step of all of them."""
+
+    def __init__(self) -> None:
+        self.params: list[Tensor] = []
+        self.grads: list[Tensor] = []
+        self.means: list[Tensor] = []
+        self.squares: list[Tensor] = []
+        self.steps: list[Tensor] = []
+        self.counts: dict[int, Tensor] = {}
+
+    def append(self, p: Tensor, grad: Tensor, mean: Tensor, square: Tensor, step: int) -> None:
+        self.params.append(p)
+        self.grads.append(grad)
+        self.means.append(mean)
+        self.squares.append(square)
+        # The kernel reads the number of steps from tensors.
+        if step not in self.counts:
+            self.counts[step] = torch.tensor(float(step), device=p.device)
+        self.steps.append(self.counts[step])
+        if step % FLUSH_STEPS == 0:
+            # Where gradients stay zero, moments decay to subnormal numbers, with which a step
+            # takes up to twice as long. Beside eps, numbers so small are none.
+            for moment in (mean, square):
+                moment.masked_fill_(moment.abs() < 1e8 * torch.finfo(moment.dtype).tiny, 0.0)
+
+    def update(self, group: dict[str, Any]) -> None:
+        # torch.optim.Adam's own kernel: half of a step of a small network went to what stands
+        # around it.
+        beta1, beta2 = group["betas"]
+        kernel = aten._fused_adamw_ if group["decoupled_weight_decay"] else aten._fused_adam_
+        kernel(
+            self.params,
+            self.grads,
+            self.means,
+            self.squares,
+            [],
+            self.steps,
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
+
 
 class LazyAdam(torch.optim.Optimizer):
     """Adam that, for a sparse gradient, reads and writes only the rows touched.
@@ -57,49 +111,33 @@ class LazyAdam(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            dense = []
+            dense = _Dense()
             for p in group["params"]:
-                if p.grad is None:
+                grad = p.grad
+                if grad is None:
                     continue
                 state = self.state[p]
                 if not state:
                     state["step"] = 0
                     state["exp_avg"] = torch.zeros_like(p)
                     state["exp_avg_sq"] = torch.zeros_like(p)
-                state["step"] += 1
-                if p.grad.is_sparse:
-                    self._step_rows(group, p, p.grad.coalesce(), state)
-                else:
-                    dense.append((p, p.grad, state))
-            if dense:
-                self._step_dense(group, dense)
+                step = state["step"] = state["step"] + 1
+                if grad.is_sparse:
+                    self._step_rows(group, p, grad.coalesce(), state)
+                    continue
+                dense.append(p, grad, state["exp_avg"], state["exp_avg_sq"], step)
+            if dense.params:
+                dense.update(group)
         return loss
 
-    def _step_dense(self, group: dict[str, Any], dense: list[tuple[Tensor, Tensor, Any]]) -> None:
-        # torch.optim.Adam's own kernel: half of a step of a small network went to what stands
-        # around it. The kernel reads the number of steps from tensors.
-        counts: dict[int, Tensor] = {}
-        for p, _, state in dense:
-            if state["step"] not in counts:
-                counts[state["step"]] = torch.tensor(float(state["step"]), device=p.device)
-        beta1, beta2 = group["betas"]
-        aten = torch.ops.aten
-        kernel = aten._fused_adamw_ if group["decoupled_weight_decay"] else aten._fused_adam_
-        kernel(
-            [p for p, _, _ in dense],
-            [grad for _, grad, _ in dense],
-            [state["exp_avg"] for _, _, state in dense],
-            [state["exp_avg_sq"] for _, _, state in dense],
-            [],
-            [counts[state["step"]] for _, _, state in dense],
-            lr=group["lr"],
-            beta1=beta1,
-            beta2=beta2,
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            amsgrad=False,
-            maximize=False,
-        )
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop the gradients, or set them to zero."""
+        if not set_to_none:
+            super().zero_grad(set_to_none=False)
+            return
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
 
     def _step_rows(
         self, group: dict[str, Any], p: Tensor, grad: Tensor, state: dict[str, Any]
