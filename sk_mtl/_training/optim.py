@@ -1,5 +1,6 @@
 """Adam for networks whose large embedding tables pass sparse gradients."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -84,6 +85,9 @@ class LazyAdam(torch.optim.Optimizer):
     decoupled_weight_decay : bool, default=False
         Whether the penalty is AdamW's.
     """
+
+    # What torch puts around it imports its compiler, two seconds of a process's first fit.
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 
     def __init__(
         self,
