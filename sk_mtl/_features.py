@@ -9,10 +9,17 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.preprocessing import StandardScaler
 
+from sk_mtl._lookup import (
+    FEW_ROWS,
+    FIRST_KNOWN,
+    MISSING,
+    UNKNOWN,
+    Lookup,
+    encode_cells,
+    encode_integers,
+    encode_numbers,
+)
 from sk_mtl._tables import infer_numbers
-
-MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
-"""Codes of a missing value, of a category not seen at `fit`, and of the first known one."""
 
 USABLE = (
     "pass numbers or categories (of dates: their parts, or the time since some date as a number)"
@@ -79,6 +86,7 @@ class FeatureEncoder:
     def __getstate__(self) -> dict[str, Any]:
         # pandas objects are large in a pickle, and not every format takes them.
         state = dict(self.__dict__)
+        state.pop("lookups_", None)
         if "categories_" in state:
             state["categories_"] = [index.to_numpy() for index in self.categories_]
         return state
@@ -125,10 +133,30 @@ class FeatureEncoder:
 
     def transform(self, X: Any) -> Features:
         """Encode rows with the columns, in the order, that `fit` saw."""
-        codes = np.empty((X.shape[0], len(self.categorical_)), dtype=np.int64)
+        if X.shape[0] <= FEW_ROWS and self.categorical_:
+            few = self._transform_few(X)
+            if few is not None:
+                return few
+        # Column by column in memory, and turned at once: rows of another stride are slow to fill.
+        codes = np.empty((len(self.categorical_), X.shape[0]), dtype=np.int64)
         for c, (j, index) in enumerate(zip(self.categorical_, self.categories_, strict=True)):
-            codes[:, c] = self._encode(_column(X, j), index, j)
-        return Features(self._numbers(X), codes)
+            codes[c] = self._encode(_column(X, j), index, j)
+        return Features(self._numbers(X), np.ascontiguousarray(codes.T))
+
+    def _transform_few(self, X: Any) -> Features | None:
+        """Encode rows cell by cell, or return None where a column has to be looked at."""
+        if not hasattr(self, "lookups_"):
+            self.lookups_ = [Lookup.of(index) for index in self.categories_]
+        if isinstance(X, pd.DataFrame):
+            cells = X.to_numpy(dtype=object).tolist()
+            numeric = encode_numbers(cells, self.numeric_)
+            codes = encode_cells(cells, self.categorical_, self.lookups_)
+        else:
+            part = X[:, self.categorical_]
+            cells = (part.toarray() if sparse.issparse(part) else part).tolist()
+            codes = encode_cells(cells, range(len(self.categorical_)), self.lookups_)
+            numeric = None if codes is None else self._numbers(X)
+        return None if numeric is None or codes is None else Features(numeric, codes)
 
     def _find_categorical(self, X: Any) -> list[int]:
         """Resolve `categorical_features` to positions."""
@@ -209,18 +237,18 @@ class FeatureEncoder:
         """Return the codes of one column."""
         if isinstance(values.dtype, pd.CategoricalDtype):
             given = values.array
-            missing = given.codes < 0
             lookup = index.get_indexer(given.categories)
-            positions = np.append(lookup, -1)[given.codes]
-        else:
-            missing = values.isna().to_numpy()
-            positions = np.full(len(values), -1, dtype=np.int64)
-            try:
-                positions[~missing] = index.get_indexer(pd.Index(values[~missing]))
-            except TypeError as error:
-                raise self._unusable(values, j) from error
-        codes = np.where(positions < 0, UNKNOWN, positions + FIRST_KNOWN)
-        codes[missing] = MISSING
+            codes = np.append(np.where(lookup < 0, UNKNOWN, lookup + FIRST_KNOWN), MISSING)
+            return codes[given.codes]
+        by_table = encode_integers(values, index)
+        if by_table is not None:
+            return by_table
+        try:
+            codes = index.get_indexer(pd.Index(values)) + FIRST_KNOWN
+        except TypeError as error:
+            raise self._unusable(values, j) from error
+        absent = np.flatnonzero(codes < FIRST_KNOWN)
+        codes[absent] = np.where(values.iloc[absent].isna(), MISSING, UNKNOWN)
         return codes
 
     def _numbers(self, X: Any) -> Any:

@@ -46,13 +46,15 @@ def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
             estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False
         )
     X = to_pandas(X)
-    repeated = X.columns[X.columns.duplicated()]
-    if len(repeated):
-        raise ValueError(f"X has more than one column named {repeated[0]!r}; rename them.")
     fitted = None if reset else getattr(estimator, "feature_names_in_", None)
-    if fitted is not None and list(X.columns) != list(fitted) and set(X.columns) == set(fitted):
-        X = X[list(fitted)]
-    validate_data(estimator, X, reset=reset, skip_check_array=True)
+    # scikit-learn's check of names that are what they were takes as long as a row's prediction.
+    if fitted is None or X.columns.tolist() != fitted.tolist():
+        repeated = X.columns[X.columns.duplicated()]
+        if len(repeated):
+            raise ValueError(f"X has more than one column named {repeated[0]!r}; rename them.")
+        if fitted is not None and set(X.columns) == set(fitted):
+            X = X[list(fitted)]
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
     for size, what in zip(X.shape, ("sample", "feature"), strict=True):
         if size == 0:
             raise ValueError(

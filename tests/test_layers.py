@@ -23,7 +23,8 @@ LAYERS = {
     "_reporting": ({"sklearn"}, set()),
     "_tables": (SCIENCE, set()),
     "_inputs": (SCIENCE, {"_params", "_tables", "tasks"}),
-    "_features": (SCIENCE, {"_tables"}),
+    "_lookup": ({"numpy", "pandas"}, set()),
+    "_features": (SCIENCE, {"_lookup", "_tables"}),
     "_training": ({"torch", "skorch", "numpy"}, {"tasks", "balancing", "nn"}),
     "_views": ({"numpy", "sklearn"}, {"tasks"}),
     "_prediction": (

@@ -32,54 +32,28 @@ def relu_chain(x: Tensor, layers: Sequence[Layer], last: str = "relu") -> Tensor
         A view: in memory the networks come first, and with "softmax" the rows last.
     """
     parameters = [part for layer in layers for part in layer]
-    return _ReluChain.apply(x, last, *parameters)
+    if torch.is_grad_enabled():
+        return _ReluChain.apply(x, last, *parameters)
+    return _rows_first(_run(x, last, parameters)[0])
 
 
 class _ReluChain(torch.autograd.Function):
-    """Rows last inside, (n, width, B): all but the outermost steps run over contiguous memory.
-
-    Only what leaves the chain has its rows first, unless it is a softmax, which goes over whole
-    vectors of rows. A single network has plain matrices, and the first layer of networks that all
-    read one input is one matrix.
-    """
+    """`_run` with its gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, last: str, *parameters: Tensor | None) -> Tensor:
-        weights, biases = parameters[::2], parameters[1::2]
-        first: Tensor = weights[0]  # type: ignore[assignment]
-        n, end = len(first), len(weights) - 1
-        a = spread(x, n)
-        flat = a.ndim == 2
-        a = a.transpose(-1, -2)  # (in, B) or (n, in, B)
-        inputs, matrices = [], []
-        for index, (w, b) in enumerate(zip(weights, biases, strict=True)):
-            assert w is not None
-            if n == 1 or (flat and index == 0):
-                w = w.flatten(0, 1)
-                b = None if b is None else b.flatten()
-            inputs.append(a)
-            matrices.append(w)
-            outermost = index == end and last != "softmax"
-            if outermost:
-                a = affine(a.transpose(-1, -2), w.transpose(-1, -2), b, -2).transpose(-1, -2)
-            else:
-                a = affine(w, a, b, -1)
-            if flat and index == 0 and n > 1:
-                a = a.unflatten(0, (n, -1))
-            if index != end or last == "relu":
-                a.relu_()
-        if last == "softmax":
-            a = a.softmax(-2)
-        ctx.last, ctx.flat, ctx.shape = last, flat, x.shape
-        ctx.with_bias = [b is not None for b in biases]
+        a, inputs, matrices = _run(x, last, parameters)
+        ctx.last, ctx.shape = last, x.shape
+        ctx.with_bias = [b is not None for b in parameters[1::2]]
         ctx.save_for_backward(a, *inputs, *matrices)
-        return a.t().unsqueeze(1) if n == 1 else a.permute(2, 0, 1)
+        return _rows_first(a)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         out, *saved = ctx.saved_tensors
         n_layers, n = len(ctx.with_bias), grad.shape[1]
+        first_flat = saved[0].ndim == 2 and n > 1
         inputs, matrices = saved[:n_layers], saved[n_layers:]
         gradients: list[Tensor | None] = [None] * (2 * n_layers)
         g = grad[:, 0].t() if n == 1 else grad.permute(1, 2, 0)  # (n, out, B), like `out`
@@ -91,7 +65,7 @@ class _ReluChain(torch.autograd.Function):
             a, w = inputs[index], matrices[index]
             if ctx.with_bias[index]:
                 gradients[2 * index + 1] = g.sum(-1).view(n, -1)
-            if index == 0 and ctx.flat and n > 1:
+            if index == 0 and first_flat:
                 g = g.flatten(0, 1)
             product = torch.mm if g.ndim == 2 else torch.bmm
             gradients[2 * index] = product(g, a.transpose(-1, -2)).view(n, -1, a.shape[-2])
@@ -106,6 +80,44 @@ class _ReluChain(torch.autograd.Function):
 
 aten = torch.ops.aten
 into_threshold = aten.threshold_backward.grad_input
+
+
+def _run(
+    x: Tensor, last: str, parameters: Sequence[Tensor | None]
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Return the output, and each layer's input and weight, all with the rows last.
+
+    (n, width, B): so all but the outermost steps run over contiguous memory. In memory only what
+    leaves the chain has its rows first, unless it is a softmax, which goes over whole vectors of
+    rows. A single network has plain matrices, (width, B), and the first layer of networks that
+    all read one input has one matrix.
+    """
+    weights, biases = parameters[::2], parameters[1::2]
+    first: Tensor = weights[0]  # type: ignore[assignment]
+    n, end = len(first), len(weights) - 1
+    a = spread(x, n).transpose(-1, -2)
+    inputs, matrices = [], []
+    for index, (w, b) in enumerate(zip(weights, biases, strict=True)):
+        assert w is not None
+        if a.ndim == 2:
+            w = w.flatten(0, 1)
+            b = None if b is None else b.flatten()
+        inputs.append(a)
+        matrices.append(w)
+        if index == end and last != "softmax":
+            a = affine(a.transpose(-1, -2), w.transpose(-1, -2), b, -2).transpose(-1, -2)
+        else:
+            a = affine(w, a, b, -1)
+        if n > 1 and a.ndim == 2:
+            a = a.unflatten(0, (n, -1))
+        if index != end or last == "relu":
+            a.relu_()
+    return a.softmax(-2) if last == "softmax" else a, inputs, matrices
+
+
+def _rows_first(a: Tensor) -> Tensor:
+    """(n, width, B) or (width, B) -> (B, n, width)."""
+    return a.t().unsqueeze(1) if a.ndim == 2 else a.permute(2, 0, 1)
 
 
 def affine(a: Tensor, w: Tensor, b: Tensor | None, dim: int) -> Tensor:

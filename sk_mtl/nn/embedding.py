@@ -18,6 +18,8 @@ def _lookup(table: Tensor, rows: Tensor, sparse: bool) -> Tensor:
     """Return rows of a table, (R, d), (N,) -> (N, d); the gradient is sparse if asked."""
     if torch.compiler.is_compiling():
         return torch.nn.functional.embedding(rows, table, sparse=sparse)
+    if not torch.is_grad_enabled():
+        return table.index_select(0, rows)
     return _Lookup.apply(table, rows, sparse)
 
 

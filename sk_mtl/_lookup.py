@@ -1,0 +1,104 @@
+"""Codes of categories by the shortest way: a table for integers, single cells for few rows."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
+"""Codes of a missing value, of a category not seen at `fit`, and of the first known one."""
+
+FEW_ROWS = 16
+"""Rows up to which cells are encoded one by one: a column costs as much as hundreds of cells."""
+
+SPARE = 4
+"""Entries per category and per row that a table of integers may have."""
+
+EXACT = 2**53
+"""Integers up to here are exact as floats."""
+
+
+def encode_integers(values: pd.Series, index: pd.Index) -> NDArray | None:
+    """Return the codes of a column of integers by a table over their range.
+
+    Parameters
+    ----------
+    values : Series of n values
+        A column.
+    index : Index
+        The known categories, sorted.
+
+    Returns
+    -------
+    ndarray of shape (n,), int64, or None
+        None where the column or the categories are no integers, or the table would be large
+        beside either.
+    """
+    given = values.dtype
+    if not (isinstance(given, np.dtype) and given.kind in "iu" and given != np.uint64):
+        return None
+    if index.dtype.kind != "i" or len(index) == 0:
+        return None
+    low = int(index[0])
+    size = int(index[-1]) - low + 1
+    if size > SPARE * min(len(index), len(values)) + 1024:
+        return None
+    table = np.full(size, UNKNOWN, dtype=np.int64)
+    table[index.to_numpy() - low] = np.arange(len(index)) + FIRST_KNOWN
+    position = values.to_numpy(dtype=np.int64) - low
+    codes = table.take(position, mode="clip")
+    # A position below zero, or a difference that ran over, is a large number without a sign.
+    codes[position.view(np.uint64) >= size] = UNKNOWN
+    return codes
+
+
+class Lookup(NamedTuple):
+    """How a single value is found among the categories: those of type `kind`, or none."""
+
+    kind: type | None
+    find: Callable[[Any], Any]
+
+    @classmethod
+    def of(cls, index: pd.Index) -> "Lookup":
+        """Return the lookup of sorted categories."""
+        kinds = {"integer": int, "floating": float, "string": str, "boolean": bool}
+        return cls(kinds.get(pd.api.types.infer_dtype(index)), index.get_loc)
+
+    def code(self, value: Any) -> int | None:
+        """Return a value's code, or None where that depends on more than the value."""
+        absent = value is None or value is pd.NA or value is pd.NaT
+        if absent or (type(value) is float and value != value):
+            return MISSING
+        if type(value) is not self.kind:
+            return None
+        try:
+            return self.find(value) + FIRST_KNOWN
+        except KeyError:
+            return UNKNOWN
+
+
+def encode_cells(
+    cells: list[list], columns: Sequence[int], lookups: Sequence[Lookup]
+) -> NDArray | None:
+    """Return the codes of some columns of rows of cells, (n, C), or None if one has none."""
+    codes = [[at.code(row[j]) for j, at in zip(columns, lookups, strict=True)] for row in cells]
+    if any(code is None for row in codes for code in row):
+        return None
+    return np.array(codes, dtype=np.int64)
+
+
+def encode_numbers(cells: list[list], columns: Sequence[int]) -> NDArray | None:
+    """Return some columns of rows of cells as finite numbers or NaN, (n, F), or None."""
+    numbers = np.array([[_number(row[j]) for j in columns] for row in cells], dtype=np.float64)
+    return None if np.isinf(numbers).any() else numbers
+
+
+def _number(value: Any) -> float:
+    """Return a cell as a number, infinity where it is none that is plain."""
+    if type(value) is float:
+        return value
+    if type(value) is int and -EXACT <= value <= EXACT or type(value) is bool:
+        return float(value)
+    return np.nan if value is None or value is pd.NA else np.inf
