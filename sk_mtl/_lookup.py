@@ -99,6 +99,6 @@ def _number(value: Any) -> float:
     """Return a cell as a number, infinity where it is none that is plain."""
     if type(value) is float:
         return value
-    if type(value) is int and -EXACT <= value <= EXACT or type(value) is bool:
+    if (type(value) is int and -EXACT <= value <= EXACT) or type(value) is bool:
         return float(value)
     return np.nan if value is None or value is pd.NA else np.inf
