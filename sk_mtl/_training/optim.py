@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sk_mtl.nn.embedding import sum_rows
+
 aten = torch.ops.aten
 
 
@@ -127,7 +129,7 @@ class LazyAdam(torch.optim.Optimizer):
                     state["exp_avg_sq"] = torch.zeros_like(p)
                 step = state["step"] = state["step"] + 1
                 if grad.is_sparse:
-                    self._step_rows(group, p, grad.coalesce(), state)
+                    self._step_rows(group, p, grad, state)
                     continue
                 dense.append(p, grad, state["exp_avg"], state["exp_avg_sq"], step)
             if dense.params:
@@ -146,15 +148,28 @@ class LazyAdam(torch.optim.Optimizer):
     def _step_rows(
         self, group: dict[str, Any], p: Tensor, grad: Tensor, state: dict[str, Any]
     ) -> None:
-        beta1, beta2 = group["betas"]
-        rows, g = grad.indices()[0], grad.values()
-        m = state["exp_avg"].index_select(0, rows).lerp_(g, 1 - beta1)
-        v = state["exp_avg_sq"].index_select(0, rows)
-        v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
-        state["exp_avg"].index_copy_(0, rows, m)
-        state["exp_avg_sq"].index_copy_(0, rows, v)
-        step = state["step"]
-        size = group["lr"] * (1 - beta2**step) ** 0.5 / (1 - beta1**step)
-        shifted = group["eps"] * (1 - beta2**step) ** 0.5
-        new = p.index_select(0, rows).addcdiv_(m, v.sqrt_().add_(shifted), value=-size)
-        p.index_copy_(0, rows, new)
+        rows, g = self._sum_rows(p, grad)
+        whole = (p, state["exp_avg"], state["exp_avg_sq"])
+        part = [tensor.index_select(0, rows) for tensor in whole]
+        touched = _Dense()
+        touched.append(part[0], g, part[1], part[2], state["step"])
+        touched.update({**group, "weight_decay": 0.0})
+        for tensor, values in zip(whole, part, strict=True):
+            tensor.index_copy_(0, rows, values)
+
+    def _sum_rows(self, p: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the distinct rows of a sparse gradient, in no order, and their sums."""
+        rows, values = grad._indices()[0], grad._values()
+        if grad.is_coalesced():
+            return rows, values
+        marks = self.__dict__.setdefault("_marks", {})
+        if p not in marks:
+            marks[p] = torch.empty(len(p), dtype=torch.int32, device=p.device)
+        # In each row's mark stands the last of its entries, which counts for all of them. A sort,
+        # as `coalesce` does, takes several times as long.
+        position = torch.arange(len(rows), dtype=torch.int32, device=p.device)
+        last = marks[p].scatter_(0, rows, position).gather(0, rows)
+        counts = last == position
+        place = (counts.cumsum(0) - 1).index_select(0, last)
+        distinct = rows.masked_select(counts)
+        return distinct, sum_rows(values, place, len(distinct))

@@ -37,18 +37,15 @@ class _Lookup(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         (rows,) = ctx.saved_tensors
         if not ctx.sparse:
-            return _sum_rows(grad, rows, ctx.shape[0]), None, None
-        # 32 bits sort in half the time.
-        narrow = rows.to(torch.int32) if ctx.shape[0] < 2**31 else rows
-        touched, position = torch.unique(narrow, return_inverse=True)
-        sums = _sum_rows(grad, position, len(touched))
+            return sum_rows(grad, rows, ctx.shape[0]), None, None
+        # Equal rows stand several times: the optimizer adds them up, in less time than a sort.
         gradient = torch.sparse_coo_tensor(
-            touched.unsqueeze(0).long(), sums, ctx.shape, is_coalesced=True, check_invariants=False
+            rows.unsqueeze(0), grad, ctx.shape, check_invariants=False
         )
         return gradient, None, None
 
 
-def _sum_rows(values: Tensor, rows: Tensor, n: int) -> Tensor:
+def sum_rows(values: Tensor, rows: Tensor, n: int) -> Tensor:
     """Add up the values of equal rows: (N, d), (N,) -> (n, d)."""
     sums = values.new_zeros(n, values.shape[1])
     threads = torch.get_num_threads()
