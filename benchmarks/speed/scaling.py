@@ -130,7 +130,8 @@ def parts_of_step() -> list[tuple[Any, str]]:
 
     optimizer = OPTIMIZERS["adam"][0]
     return [
-        (MultiTaskModule, "forward"),
+        (MultiTaskModule, "represent"),
+        (MultiTaskModule, "read"),
         (MultiTaskLoss, "forward"),
         (torch.autograd, "backward"),
         (optimizer, "zero_grad"),
