@@ -56,7 +56,7 @@ class MultiTaskLoss(nn.Module):
             alone = len(self.groups) == 1
             z = logits if alone else logits[:, columns]
             y = target if alone else target[:, members]
-            group = self.tasks[members[0]].loss(z.unflatten(1, (len(members), -1)), y)
+            group = self.tasks[members[0]].loss(z.view(len(z), len(members), -1), y)
             if alone:
                 return group
             for position, k in enumerate(members):

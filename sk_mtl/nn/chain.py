@@ -63,12 +63,13 @@ class _ReluChain(torch.autograd.Function):
             g = aten._softmax_backward_data(g, out, -2, g.dtype)
         for index in range(n_layers - 1, -1, -1):
             a, w = inputs[index], matrices[index]
+            width = g.shape[-2]
             if ctx.with_bias[index]:
-                gradients[2 * index + 1] = g.sum(-1).view(n, -1)
+                gradients[2 * index + 1] = g.sum(-1).view(n, width)
             if index == 0 and first_flat:
                 g = g.flatten(0, 1)
             product = torch.mm if g.ndim == 2 else torch.bmm
-            gradients[2 * index] = product(g, a.transpose(-1, -2)).view(n, -1, a.shape[-2])
+            gradients[2 * index] = product(g, a.transpose(-1, -2)).view(n, width, a.shape[-2])
             if index > 0:
                 g = product(w.transpose(-1, -2), g)
                 into_threshold(g, a, 0, grad_input=g)
@@ -109,7 +110,7 @@ def _run(
         else:
             a = affine(w, a, b, -1)
         if n > 1 and a.ndim == 2:
-            a = a.unflatten(0, (n, -1))
+            a = a.view(n, len(a) // n, a.shape[1])
         if index != end or last == "relu":
             a.relu_()
     return a.softmax(-2) if last == "softmax" else a, inputs, matrices
@@ -132,7 +133,7 @@ def linear(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     if a.ndim == 2:
         flat = w.flatten(0, 1).t()
         out = torch.mm(a, flat) if b is None else torch.addmm(b.flatten(), a, flat)
-        return out.unflatten(1, w.shape[:2]).transpose(0, 1)
+        return out.view(len(a), *w.shape[:2]).transpose(0, 1)
     if b is None:
         return torch.bmm(a, w.transpose(1, 2))
     return torch.baddbmm(b.unsqueeze(1), a, w.transpose(1, 2))

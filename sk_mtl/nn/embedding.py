@@ -199,7 +199,8 @@ class FeatureEmbedding(nn.Module):
         for table, columns, sparse in zip(self.tables, self.columns, self.sparse, strict=True):
             stop = start + len(columns)
             own = rows if len(self.tables) == 1 else rows[:, start:stop]
-            parts.append(_lookup(table, own.flatten(), sparse).unflatten(0, own.shape).flatten(1))
+            found = _lookup(table, own.flatten(), sparse)
+            parts.append(found.view(len(own), len(columns) * table.shape[1]))
             start = stop
         return dense if not parts else parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
