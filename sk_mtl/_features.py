@@ -10,11 +10,12 @@ from scipy import sparse
 from sklearn.preprocessing import StandardScaler
 
 from sk_mtl._lookup import (
-    FEW_ROWS,
+    CELLS,
     FIRST_KNOWN,
     MISSING,
     UNKNOWN,
     Lookup,
+    distinct_integers,
     encode_cells,
     encode_integers,
     encode_numbers,
@@ -133,7 +134,7 @@ class FeatureEncoder:
 
     def transform(self, X: Any) -> Features:
         """Encode rows with the columns, in the order, that `fit` saw."""
-        if X.shape[0] <= FEW_ROWS and self.categorical_:
+        if X.shape[0] * X.shape[1] <= CELLS * len(self.categorical_):
             few = self._transform_few(X)
             if few is not None:
                 return few
@@ -199,6 +200,9 @@ class FeatureEncoder:
 
     def _learn_categories(self, values: pd.Series, j: int) -> pd.Index:
         """Return the sorted categories that stand in a column."""
+        integers = distinct_integers(values)
+        if integers is not None:
+            return pd.Index(integers)
         if isinstance(values.dtype, pd.CategoricalDtype):
             found = values.cat.remove_unused_categories().cat.categories
         else:
@@ -243,8 +247,12 @@ class FeatureEncoder:
         by_table = encode_integers(values, index)
         if by_table is not None:
             return by_table
+        # Objects are compared in another way where missing ones stand among them.
+        mixed = values.dtype == object and pd.api.types.infer_dtype(index) != "string"
+        present = values.notna().to_numpy() if mixed else slice(None)
+        codes = np.zeros(len(values), dtype=np.int64)
         try:
-            codes = index.get_indexer(pd.Index(values)) + FIRST_KNOWN
+            codes[present] = index.get_indexer(pd.Index(values[present])) + FIRST_KNOWN
         except TypeError as error:
             raise self._unusable(values, j) from error
         absent = np.flatnonzero(codes < FIRST_KNOWN)

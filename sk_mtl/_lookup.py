@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
 """Codes of a missing value, of a category not seen at `fit`, and of the first known one."""
 
-FEW_ROWS = 16
-"""Rows up to which cells are encoded one by one: a column costs as much as hundreds of cells."""
+CELLS = 32
+"""Cells that are encoded one by one in less time than one categorical column as a whole."""
 
 SPARE = 4
 """Entries per category and per row that a table of integers may have."""
@@ -36,22 +36,39 @@ def encode_integers(values: pd.Series, index: pd.Index) -> NDArray | None:
         None where the column or the categories are no integers, or the table would be large
         beside either.
     """
-    given = values.dtype
-    if not (isinstance(given, np.dtype) and given.kind in "iu" and given != np.uint64):
+    if not (_plain(values.dtype) and _plain(index.dtype) and len(index)):
         return None
-    if index.dtype.kind != "i" or len(index) == 0:
-        return None
-    low = int(index[0])
-    size = int(index[-1]) - low + 1
+    known = index.to_numpy(dtype=np.int64)
+    low = known[0]
+    size = int(known[-1]) - int(low) + 1
     if size > SPARE * min(len(index), len(values)) + 1024:
         return None
     table = np.full(size, UNKNOWN, dtype=np.int64)
-    table[index.to_numpy() - low] = np.arange(len(index)) + FIRST_KNOWN
+    table[known - low] = np.arange(len(known)) + FIRST_KNOWN
     position = values.to_numpy(dtype=np.int64) - low
     codes = table.take(position, mode="clip")
     # A position below zero, or a difference that ran over, is a large number without a sign.
     codes[position.view(np.uint64) >= size] = UNKNOWN
     return codes
+
+
+def distinct_integers(values: pd.Series) -> NDArray | None:
+    """Return what stands in a column of integers, sorted and in its dtype, or None as above."""
+    if not _plain(values.dtype) or not len(values):
+        return None
+    given = values.to_numpy(dtype=np.int64)
+    low = given.min()
+    size = int(given.max()) - int(low) + 1
+    if size > SPARE * len(given) + 1024:
+        return None
+    stands = np.zeros(size, dtype=bool)
+    stands[given - low] = True
+    return (np.flatnonzero(stands) + low).astype(values.dtype)
+
+
+def _plain(dtype: Any) -> bool:
+    """Whether a column's dtype is one of numpy's integers that int64 holds."""
+    return isinstance(dtype, np.dtype) and dtype.kind in "iu" and dtype != np.uint64
 
 
 class Lookup(NamedTuple):

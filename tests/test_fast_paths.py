@@ -1,6 +1,8 @@
 """What is written for speed gives what the plain way gives."""
 
 import itertools
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch.testing import assert_close
 from sk_mtl._training import Batches, LazyAdam, Rows
 from sk_mtl.nn import FeatureEmbedding, Gates, StackedMLP
 from sk_mtl.nn.chain import relu_chain
-from sk_mtl.nn.embedding import _lookup
+from sk_mtl.nn.embedding import _lookup, sum_rows
 
 
 def randn(*shape, seed=0):
@@ -119,6 +121,25 @@ def test_lazy_adam_equals_adam(decoupled):
     assert_close(parameters, twins, rtol=1e-12, atol=1e-12)
 
 
+def test_moments_never_become_subnormal():
+    p, twin = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    ours, theirs = LazyAdam([p], lr=0.1), torch.optim.Adam([twin], lr=0.1)
+    tiny = torch.finfo(p.dtype).tiny
+    subnormal = 0
+    for step in range(1000):
+        # The second entry has one gradient, the third none.
+        p.grad = twin.grad = torch.tensor([1.0, float(step == 0), 0.0])
+        ours.step()
+        theirs.step()
+        for optimizer, q in ((ours, p), (theirs, twin)):
+            mean = optimizer.state[q]["exp_avg"]
+            found = ((mean > 0) & (mean < tiny)).any()
+            assert optimizer is theirs or not found
+            subnormal += found
+    assert subnormal > 100  # else the loop is too short to show anything
+    assert_close(p, twin)
+
+
 def test_lazy_adam_equals_sparse_adam():
     table, twin = (torch.nn.Parameter(randn(9, 4)) for _ in range(2))
     # They put eps at different places; it is Adam's that ours keeps.
@@ -146,6 +167,32 @@ def test_a_closure_is_evaluated_with_a_graph():
 
     assert optimizer.step(closure).item() == 2
     assert_close(p.data, torch.full((2,), 0.9))
+
+
+def test_a_fit_does_not_import_the_compiler():
+    """What torch.optim puts around its methods does, and takes two seconds for it."""
+    script = (
+        "import sys; from sk_mtl import MMoE; from sk_mtl.datasets import make_census_like;"
+        "MMoE(max_epochs=1).fit(*make_census_like(100, random_state=0));"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    command = [sys.executable, "-c", script]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("width", [3, 40])
+def test_sums_of_rows(threads, width):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        values, rows = randn(9000, width), torch.arange(9000) % 7
+        sums = sum_rows(values, rows, 8)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    expected = torch.stack([values[rows == row].sum(0) for row in range(8)])
+    assert_close(sums, expected)
 
 
 def test_prepared_batches_hold_what_the_embedding_makes():

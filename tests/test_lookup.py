@@ -9,7 +9,7 @@ from scipy import sparse
 
 import sk_mtl._features
 from sk_mtl._features import FeatureEncoder
-from sk_mtl._lookup import FEW_ROWS, encode_integers
+from sk_mtl._lookup import CELLS, distinct_integers, encode_integers
 from sk_mtl._tables import infer_numbers
 
 WORDS = st.sampled_from(["", "a", "a\0", "b", "1", "nan", "ä"])
@@ -17,7 +17,7 @@ GAPS = st.sampled_from([None, np.nan, pd.NA])
 SMALL = st.integers(-3, 3)
 LARGE = st.sampled_from([2**53 + 1, -(2**62), 2**63 - 1])
 FLOATS = st.sampled_from([-1.0, -0.0, 0.0, 1.0, 2.5, np.nan])
-CELLS = st.one_of(WORDS, GAPS, SMALL, LARGE, FLOATS, st.booleans())
+MIXED = st.one_of(WORDS, GAPS, SMALL, LARGE, FLOATS, st.booleans())
 
 
 def columns(size: int) -> st.SearchStrategy:
@@ -36,7 +36,7 @@ def columns(size: int) -> st.SearchStrategy:
         of(FLOATS, np.float64, np.float32, object, "category"),
         of(st.booleans(), bool, object, "category", "boolean"),
         of(st.one_of(st.booleans(), st.none()), object, "boolean"),
-        of(CELLS, object),
+        of(MIXED, object),
     )
 
 
@@ -64,7 +64,7 @@ def test_few_rows_are_encoded_like_many(data, n, categorical):
     except (TypeError, ValueError):
         return
     rows = pd.DataFrame({j: data.draw(columns(n)) for j in range(2)})
-    long = pd.concat([rows] + [rows.iloc[:1]] * FEW_ROWS, ignore_index=True)
+    long = pd.concat([rows] + [rows.iloc[:1]] * CELLS, ignore_index=True)
     expected = outcome(lambda: encoder.transform(long))
     if not isinstance(expected, type):
         expected = [part[:n] for part in expected]
@@ -79,7 +79,7 @@ def test_few_rows_of_an_array(monkeypatch, kind, dtype):
     rows = kind(np.array([[9, 8, 1], [1, 7, 0]], dtype=dtype))
     few = encoder.transform(rows)
     assert few.categorical.tolist() == [[1, 3], [4, 2]]
-    monkeypatch.setattr(sk_mtl._features, "FEW_ROWS", 0)
+    monkeypatch.setattr(sk_mtl._features, "CELLS", 0)
     many = encoder.transform(rows)
     assert few.numeric.dtype == many.numeric.dtype
     assert agree([few.categorical], [many.categorical])
@@ -92,7 +92,21 @@ def test_a_single_row_is_encoded_by_its_cells(monkeypatch):
     encoder = FeatureEncoder("from_dtype", "standardize", 2).fit(X)
     monkeypatch.setattr(FeatureEncoder, "_encode", None)
     numeric, codes = encoder.transform(X.iloc[1:])
-    assert numeric.tolist() == [[2.0]] and codes.tolist() == [[3, 3]]
+    assert numeric.tolist() == [[2.0]]
+    assert codes.tolist() == [[3, 3]]
+
+
+@given(
+    st.lists(st.one_of(SMALL, st.integers(-(2**63), -(2**63) + 9)), min_size=1),
+    st.sampled_from([np.int8, np.int64, np.uint8]),
+)
+def test_distinct_integers(values, dtype):
+    column = pd.Series(values, dtype=np.int64).astype(dtype)
+    found = distinct_integers(column)
+    if found is not None:
+        expected = pd.Index(column.drop_duplicates().array).sort_values()
+        assert pd.Index(found).equals(expected)
+        assert found.dtype == expected.dtype
 
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -115,6 +129,7 @@ def test_narrow_integers_use_the_table(dtype):
     index = pd.Index([3, 5, 120], dtype=np.int64)
     codes = encode_integers(pd.Series([5, 0, 120, 127, 3], dtype=dtype), index)
     assert codes.tolist() == [3, 1, 4, 1, 2]
+    assert encode_integers(pd.Series([5, -1]), index.astype(dtype)).tolist() == [3, 1]
 
 
 def test_no_table_is_made_where_it_would_be_large():
@@ -124,3 +139,6 @@ def test_no_table_is_made_where_it_would_be_large():
     assert encode_integers(values.astype(np.uint64), pd.Index([1])) is None
     assert encode_integers(infer_numbers(pd.Series([1.0])), pd.Index([1])) is None
     assert encode_integers(values, pd.Index(["a"])) is None
+    assert distinct_integers(pd.Series([0, 10**9])) is None
+    assert distinct_integers(pd.Series([1], dtype="Int64")) is None
+    assert distinct_integers(values[:0]) is None

@@ -16,6 +16,7 @@ from benchmarks.speed import measure, processes, study
 from benchmarks.speed.clock import Clock
 from benchmarks.speed.contenders import frames, limit, loop
 from benchmarks.speed.results import Results
+from benchmarks.speed.scaling import parts_of_step
 from benchmarks.speed.targets import Target, targets
 from benchmarks.speed.workloads import Job, Sizes, Workload, random_table
 from sk_mtl.nn import StackedLinear
@@ -198,3 +199,18 @@ def test_timed_takes_the_median_after_a_first_call():
     calls = []
     assert measure.timed(lambda: calls.append(1), 0.0) >= 0.0
     assert len(calls) == 2
+
+
+def test_every_part_of_a_step_is_entered(monkeypatch):
+    """What is not timed as the network's would count as skorch's share."""
+    entered = set()
+    for owner, name in parts_of_step():
+
+        def noted(*args, of=getattr(owner, name), key=(owner.__name__, name), **kwargs):
+            entered.add(key)
+            return of(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, noted)
+    contender = frames.Contender(tiny_job("mmoe"))
+    contender.model.set_params(max_epochs=1).fit(contender.X, contender.Y)
+    assert entered == {(owner.__name__, name) for owner, name in parts_of_step()}

@@ -11,13 +11,12 @@ from sk_mtl.nn.embedding import sum_rows
 
 aten = torch.ops.aten
 
-
 FLUSH_STEPS = 100
 """How often moments close to the subnormal numbers are set to zero."""
 
 
-class _Dense:
-    """The dense parameters of a group, for one step of all of them."""
+class _Update:
+    """Tensors that one call of the kernel is to update."""
 
     def __init__(self) -> None:
         self.params: list[Tensor] = []
@@ -42,7 +41,7 @@ class _Dense:
             for moment in (mean, square):
                 moment.masked_fill_(moment.abs() < 1e8 * torch.finfo(moment.dtype).tiny, 0.0)
 
-    def update(self, group: dict[str, Any]) -> None:
+    def run(self, group: dict[str, Any]) -> None:
         # torch.optim.Adam's own kernel: half of a step of a small network went to what stands
         # around it.
         beta1, beta2 = group["betas"]
@@ -117,7 +116,7 @@ class LazyAdam(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            dense = _Dense()
+            dense = _Update()
             for p in group["params"]:
                 grad = p.grad
                 if grad is None:
@@ -133,7 +132,7 @@ class LazyAdam(torch.optim.Optimizer):
                     continue
                 dense.append(p, grad, state["exp_avg"], state["exp_avg_sq"], step)
             if dense.params:
-                dense.update(group)
+                dense.run(group)
         return loss
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -151,9 +150,9 @@ class LazyAdam(torch.optim.Optimizer):
         rows, g = self._sum_rows(p, grad)
         whole = (p, state["exp_avg"], state["exp_avg_sq"])
         part = [tensor.index_select(0, rows) for tensor in whole]
-        touched = _Dense()
+        touched = _Update()
         touched.append(part[0], g, part[1], part[2], state["step"])
-        touched.update({**group, "weight_decay": 0.0})
+        touched.run({**group, "weight_decay": 0.0})
         for tensor, values in zip(whole, part, strict=True):
             tensor.index_copy_(0, rows, values)
 

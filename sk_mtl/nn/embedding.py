@@ -49,7 +49,8 @@ def sum_rows(values: Tensor, rows: Tensor, n: int) -> Tensor:
     """Add up the values of equal rows: (N, d), (N,) -> (n, d)."""
     sums = values.new_zeros(n, values.shape[1])
     threads = torch.get_num_threads()
-    if threads == 1 or (values.shape[1] > 8 and values.numel() > 2**18):
+    large = values.shape[1] > 8 and values.numel() > 2**18
+    if large or threads == 1 or values.device.type != "cpu":
         return sums.index_add_(0, rows, values)
     # Threads share cache lines of narrow rows, and sort the indices first: over five times slower.
     torch.set_num_threads(1)
