@@ -203,14 +203,17 @@ def test_timed_takes_the_median_after_a_first_call():
 
 def test_every_part_of_a_step_is_entered(monkeypatch):
     """What is not timed as the network's would count as skorch's share."""
-    entered = set()
-    for owner, name in parts_of_step():
+    entered, wanted = set(), parts_of_step()
 
-        def noted(*args, of=getattr(owner, name), key=(owner.__name__, name), **kwargs):
+    def noted(of, key):
+        def call(*args, **kwargs):
             entered.add(key)
             return of(*args, **kwargs)
 
-        monkeypatch.setattr(owner, name, noted)
+        return call
+
+    for owner, name in wanted:
+        monkeypatch.setattr(owner, name, noted(getattr(owner, name), (owner, name)))
     contender = frames.Contender(tiny_job("mmoe"))
     contender.model.set_params(max_epochs=1).fit(contender.X, contender.Y)
-    assert entered == {(owner.__name__, name) for owner, name in parts_of_step()}
+    assert entered == set(wanted)
