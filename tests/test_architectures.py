@@ -356,12 +356,25 @@ def test_dropout_draws_from_its_generator_only():
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[0], draws[2])
-    assert set(draws[0].unique().tolist()) == {0.0, torch.tensor(1.0).div(0.7).item()}
+    assert_allclose(draws[0].unique(), [0.0, 1 / 0.7], rtol=2**-15)
     assert_allclose((draws[0] == 0).float().mean(), 0.3, atol=0.01)
     assert_allclose(draws[0].mean(), 1.0, atol=0.01)
     assert torch.equal(x, torch.ones(200, 500))
     assert torch.equal(Dropout(1.0)(x), torch.zeros(200, 500))
     assert dropout.eval()(x) is x
+
+
+@pytest.mark.parametrize("distance", [1, 2, 3, 4])
+def test_dropout_decides_on_every_element_by_itself(distance):
+    kept = Dropout(0.3)(torch.ones(400, 500).t()).flatten() > 0
+    assert_allclose((kept[distance:] & kept[:-distance]).float().mean(), 0.7**2, atol=0.01)
+
+
+@pytest.mark.parametrize("p", [1e-9, 1 - 1e-9])
+def test_dropout_at_its_ends_stays_finite(p):
+    x = torch.ones(10, 3).expand(2, 10, 3)
+    assert Dropout(p)(x).isfinite().all()
+    assert Dropout(p)(x[:, :0]).shape == (2, 0, 3)
 
 
 def test_dropout_without_a_generator_draws_from_the_global_one():

@@ -99,7 +99,7 @@ class StackedLinear(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Inverted dropout that can draw from a generator of its own.
+    """Inverted dropout that can draw from a generator of its own, and draws fast.
 
     ``torch.nn.functional.dropout`` only knows torch's global generator, which a ``fit`` must
     neither read nor move.
@@ -107,7 +107,7 @@ class Dropout(nn.Module):
     Parameters
     ----------
     p : float
-        Probability of zeroing an element while training.
+        Probability of zeroing an element while training, taken as a multiple of 2**-16.
 
     Attributes
     ----------
@@ -128,8 +128,13 @@ class Dropout(nn.Module):
             return x
         if self.p == 1.0:
             return torch.zeros_like(x)
-        kept = torch.empty_like(x).bernoulli_(1.0 - self.p, generator=self.generator)
-        return x * kept.div_(1.0 - self.p)
+        like = torch.empty_like(x, dtype=torch.int16)
+        # Four elements of each draw: torch's `bernoulli_` takes ten times as long on a CPU.
+        draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
+        draws.random_(-(2**63), None, generator=self.generator)
+        level = min(max(round((1.0 - self.p) * 2**16), 1), 2**16 - 1)
+        kept = draws.view(torch.int16).as_strided(like.shape, like.stride()) < level - 2**15
+        return x * kept.to(x.dtype).mul_(2**16 / level)
 
     def extra_repr(self) -> str:
         """Probability, for the printed module."""
