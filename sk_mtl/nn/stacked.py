@@ -129,7 +129,7 @@ class Dropout(nn.Module):
         if self.p == 1.0:
             return torch.zeros_like(x)
         like = torch.empty_like(x, dtype=torch.int16)
-        # Four elements of each draw: torch's `bernoulli_` takes ten times as long on a CPU.
+        # Four elements of each draw: on a CPU torch's `bernoulli_` takes four times as long.
         draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64, device=x.device)
         draws.random_(-(2**63), None, generator=self.generator)
         level = min(max(round((1.0 - self.p) * 2**16), 1), 2**16 - 1)
