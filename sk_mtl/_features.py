@@ -1,6 +1,7 @@
 """Features: from the columns of X to a block of numbers and a block of category codes."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -87,7 +88,7 @@ class FeatureEncoder:
     def __getstate__(self) -> dict[str, Any]:
         # pandas objects are large in a pickle, and not every format takes them.
         state = dict(self.__dict__)
-        state.pop("lookups_", None)
+        state.pop("_lookups", None)
         if "categories_" in state:
             state["categories_"] = [index.to_numpy() for index in self.categories_]
         return state
@@ -118,6 +119,7 @@ class FeatureEncoder:
         self.categorical_ = self._find_categorical(X)
         chosen = set(self.categorical_)
         self.numeric_ = [j for j in range(X.shape[1]) if j not in chosen]
+        self.__dict__.pop("_lookups", None)
         self.categories_ = [self._learn_categories(_column(X, j), j) for j in self.categorical_]
         numeric = self._numbers(X)
         mean, scale, fill = self._statistics(numeric, sample_weight)
@@ -140,22 +142,24 @@ class FeatureEncoder:
                 return few
         # Column by column in memory, and turned at once: rows of another stride are slow to fill.
         codes = np.empty((len(self.categorical_), X.shape[0]), dtype=np.int64)
-        for c, (j, index) in enumerate(zip(self.categorical_, self.categories_, strict=True)):
-            codes[c] = self._encode(_column(X, j), index, j)
+        for c, (j, lookup) in enumerate(zip(self.categorical_, self._lookups, strict=True)):
+            codes[c] = self._encode(_column(X, j), lookup, j)
         return Features(self._numbers(X), np.ascontiguousarray(codes.T))
+
+    @cached_property
+    def _lookups(self) -> list[Lookup]:
+        return [Lookup.of(index) for index in self.categories_]
 
     def _transform_few(self, X: Any) -> Features | None:
         """Encode rows cell by cell, or return None where a column has to be looked at."""
-        if not hasattr(self, "lookups_"):
-            self.lookups_ = [Lookup.of(index) for index in self.categories_]
         if isinstance(X, pd.DataFrame):
             cells = X.to_numpy(dtype=object).tolist()
             numeric = encode_numbers(cells, self.numeric_)
-            codes = encode_cells(cells, self.categorical_, self.lookups_)
+            codes = encode_cells(cells, self.categorical_, self._lookups)
         else:
             part = X[:, self.categorical_]
             cells = (part.toarray() if sparse.issparse(part) else part).tolist()
-            codes = encode_cells(cells, range(len(self.categorical_)), self.lookups_)
+            codes = encode_cells(cells, range(len(self.categorical_)), self._lookups)
             numeric = None if codes is None else self._numbers(X)
         return None if numeric is None or codes is None else Features(numeric, codes)
 
@@ -237,8 +241,9 @@ class FeatureEncoder:
             "string or a real number; make columns of its parts first."
         )
 
-    def _encode(self, values: pd.Series, index: pd.Index, j: int) -> NDArray:
+    def _encode(self, values: pd.Series, known: Lookup, j: int) -> NDArray:
         """Return the codes of one column."""
+        index = known.index
         if isinstance(values.dtype, pd.CategoricalDtype):
             given = values.array
             lookup = index.get_indexer(given.categories)
@@ -248,7 +253,7 @@ class FeatureEncoder:
         if by_table is not None:
             return by_table
         # Objects are compared in another way where missing ones stand among them.
-        mixed = values.dtype == object and pd.api.types.infer_dtype(index) != "string"
+        mixed = values.dtype == object and known.kind is not str
         present = values.notna().to_numpy() if mixed else slice(None)
         codes = np.zeros(len(values), dtype=np.int64)
         try:

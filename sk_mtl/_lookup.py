@@ -1,6 +1,6 @@
 """Codes of categories by the shortest way: a table for integers, single cells for few rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,8 +40,8 @@ def encode_integers(values: pd.Series, index: pd.Index) -> NDArray | None:
         return None
     known = index.to_numpy(dtype=np.int64)
     low = known[0]
-    size = int(known[-1]) - int(low) + 1
-    if size > SPARE * min(len(index), len(values)) + 1024:
+    size = _table_size(low, known[-1], min(len(index), len(values)))
+    if size is None:
         return None
     table = np.full(size, UNKNOWN, dtype=np.int64)
     table[known - low] = np.arange(len(known)) + FIRST_KNOWN
@@ -58,12 +58,18 @@ def distinct_integers(values: pd.Series) -> NDArray | None:
         return None
     given = values.to_numpy(dtype=np.int64)
     low = given.min()
-    size = int(given.max()) - int(low) + 1
-    if size > SPARE * len(given) + 1024:
+    size = _table_size(low, given.max(), len(given))
+    if size is None:
         return None
     stands = np.zeros(size, dtype=bool)
     stands[given - low] = True
     return (np.flatnonzero(stands) + low).astype(values.dtype)
+
+
+def _table_size(low: Any, high: Any, n: int) -> int | None:
+    """Return the entries of a table from `low` to `high`, None if they are many beside `n`."""
+    size = int(high) - int(low) + 1
+    return size if size <= SPARE * n + 1024 else None
 
 
 def _plain(dtype: Any) -> bool:
@@ -72,16 +78,16 @@ def _plain(dtype: Any) -> bool:
 
 
 class Lookup(NamedTuple):
-    """How a single value is found among the categories: those of type `kind`, or none."""
+    """Sorted categories, and the type that all of them have: `kind`, or None."""
 
+    index: pd.Index
     kind: type | None
-    find: Callable[[Any], Any]
 
     @classmethod
     def of(cls, index: pd.Index) -> "Lookup":
         """Return the lookup of sorted categories."""
         kinds = {"integer": int, "floating": float, "string": str, "boolean": bool}
-        return cls(kinds.get(pd.api.types.infer_dtype(index)), index.get_loc)
+        return cls(index, kinds.get(pd.api.types.infer_dtype(index)))
 
     def code(self, value: Any) -> int | None:
         """Return a value's code, or None where that depends on more than the value."""
@@ -91,7 +97,7 @@ class Lookup(NamedTuple):
         if type(value) is not self.kind:
             return None
         try:
-            return self.find(value) + FIRST_KNOWN
+            return self.index.get_loc(value) + FIRST_KNOWN
         except KeyError:
             return UNKNOWN
 

@@ -161,6 +161,7 @@ class LazyAdam(torch.optim.Optimizer):
         rows, values = grad._indices()[0], grad._values()
         if grad.is_coalesced():
             return rows, values
+        # Not in the state: `load_state_dict` makes floats of what stands there.
         marks = self.__dict__.setdefault("_marks", {})
         if p not in marks:
             marks[p] = torch.empty(len(p), dtype=torch.int32, device=p.device)

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+aten = torch.ops.aten
+into_threshold = aten.threshold_backward.grad_input
+
 Layer = tuple[Tensor, Tensor | None]
 """Weight (n, out, in) and bias (n, out), or no bias."""
 
@@ -79,10 +82,6 @@ class _ReluChain(torch.autograd.Function):
         return _gather(g, ctx.shape), None, *gradients
 
 
-aten = torch.ops.aten
-into_threshold = aten.threshold_backward.grad_input
-
-
 def _run(
     x: Tensor, last: str, parameters: Sequence[Tensor | None]
 ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
@@ -130,13 +129,10 @@ def affine(a: Tensor, w: Tensor, b: Tensor | None, dim: int) -> Tensor:
 
 def linear(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     """(B, in) or (n, B, in) -> (n, B, out)."""
-    if a.ndim == 2:
-        flat = w.flatten(0, 1).t()
-        out = torch.mm(a, flat) if b is None else torch.addmm(b.flatten(), a, flat)
-        return out.view(len(a), *w.shape[:2]).transpose(0, 1)
-    if b is None:
-        return torch.bmm(a, w.transpose(1, 2))
-    return torch.baddbmm(b.unsqueeze(1), a, w.transpose(1, 2))
+    if a.ndim == 3:
+        return affine(a, w.transpose(1, 2), b, -2)
+    out = affine(a, w.flatten(0, 1).t(), None if b is None else b.flatten(), -2)
+    return out.view(len(a), *w.shape[:2]).transpose(0, 1)
 
 
 def spread(x: Tensor, n: int) -> Tensor:
