@@ -18,9 +18,13 @@ Beside them:
 - `load`, and the estimators' `save`: files without pickle.
 - `sk_mtl.inspection`: what gates and losses did, and whether tasks conflict.
 - `sk_mtl.balancing`: how task losses become gradients.
-- `sk_mtl.tasks`: kinds of task; `sk_mtl.nn`: the networks' parts as plain torch modules.
+- `sk_mtl.tasks`: kinds of task; `sk_mtl.nn`: the networks' parts as plain torch modules;
+  `sk_mtl.data`: from what users pass to batches.
 - `sk_mtl.base`: what an architecture of one's own builds on.
 """
+
+import importlib
+from typing import Any
 
 from sk_mtl._training import NonFiniteLossError
 from sk_mtl._version import __version__
@@ -40,3 +44,19 @@ __all__ = [
     "__version__",
     "load",
 ]
+
+_SUBMODULES = (
+    "architectures", "balancing", "base", "data", "datasets", "inspection", "metrics",
+    "model_selection", "nn", "persistence", "tasks",
+)  # fmt: skip
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *_SUBMODULES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a submodule on access, as scikit-learn does."""
+    if name in _SUBMODULES:
+        return importlib.import_module(f"sk_mtl.{name}")
+    raise AttributeError(f"module 'sk_mtl' has no attribute {name!r}")

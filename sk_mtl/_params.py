@@ -6,11 +6,9 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-from sklearn.utils._param_validation import (
-    Interval,
-    InvalidParameterError,
-    validate_parameter_constraints,
-)
+
+from sk_mtl._checks import per_task, weights_per_task
+from sk_mtl._compat import Interval, InvalidParameterError, validate_parameter_constraints
 
 
 def parameter(default: Any, *constraints: Any) -> Any:
@@ -46,6 +44,39 @@ def _broken_rule(rules: list[Any], value: Any) -> str | None:
     if isinstance(value, bool | np.bool_) and any(isinstance(rule, Interval) for rule in rules):
         return "a number, not a bool"
     return None
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values of a parameter are the same: compared entry by entry, not as they print.
+
+    Objects with parameters of their own (kinds of task, balancers, estimators) are the same if
+    they are of one class and their parameters are the same.
+    """
+    if one is other:
+        return True
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return _same_arrays(one, other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        alike = type(one) is type(other) and len(one) == len(other)
+        return alike and all(map(same, one, other))
+    if type(one) is not type(other):
+        return False
+    if hasattr(one, "get_params") and not isinstance(one, type):
+        return same(one.get_params(deep=False), other.get_params(deep=False))
+    try:
+        return bool(one == other) or (one != one and other != other)
+    except (TypeError, ValueError, RuntimeError):  # a comparison that gives no single answer
+        return False
+
+
+def _same_arrays(one: Any, other: Any) -> bool:
+    if not (isinstance(one, np.ndarray) and isinstance(other, np.ndarray)):
+        return False
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return all(map(same, one.ravel().tolist(), other.ravel().tolist()))
 
 
 class UnitsRule:
@@ -118,27 +149,40 @@ balancer : str or LossBalancer, default="equal"
     How the task losses become one gradient; "equal" is their (weighted) sum. A name in
     `sk_mtl.balancing.BALANCERS`, or an instance, whose parameters are ``balancer__...``.
 optimizer : str or subclass of torch.optim.Optimizer, default="adam"
-    "adam", "adamw", "sgd" or "adagrad". These touch only the rows used of embedding tables
-    with more than 50,000 rows.
+    "adam", "adamw", "sgd" or "adagrad", or a class that takes dense gradients and does not
+    evaluate the loss itself.
 lr : float, default=1e-3
     Learning rate.
 weight_decay : float, default=0.0
-    L2 penalty (decoupled with "adamw") on weight matrices; not on biases and embeddings.
+    L2 penalty (decoupled with "adamw") on weight matrices; not on biases, embeddings and the
+    scales of batch normalization.
+sparse_embeddings : "auto" or bool, default="auto"
+    Whether a step touches only those slots of embedding tables that its rows read. The cost of
+    a step then does not grow with the table, and Adam is "lazy": the moments of slots that a
+    batch does not read stay as they are. "auto": tables with more than 50,000 slots. Only with
+    an optimizer by name.
 batch_size : int or None, default=256
     Rows per step; None: all rows in one batch.
 max_epochs : int, default=20
     Passes over the data at most.
 early_stopping : bool, default=False
-    Whether to hold out rows, stop when their loss no longer falls, and restore the weights of
-    the best epoch. The loss watched is the sum of the tasks' validation losses times
-    `loss_weights`, whatever the balancer does.
+    Whether to hold out rows, stop when what `monitor` watches on them no longer improves, and
+    restore the best epoch: its weights, and the state of optimizer and balancer. With
+    `warm_start` the state that a fit begins with is the first to beat.
+monitor : str or callable, default="valid_loss"
+    What early stopping watches: "valid_loss", the sum of the tasks' validation losses times
+    `loss_weights`, whatever the balancer does; "valid_loss_<task>", that of one task; or a
+    scorer such as ``sk_mtl.metrics.task_scorer("roc_auc", "click")``, the greater the better,
+    recorded as ``valid_score``.
 validation_fraction : float, default=None
-    Share of rows held out at random. None: 0.1 with early stopping, else nothing. Given, the
-    validation losses are recorded in `history_` even without early stopping.
+    Share of rows held out. None: 0.1 with early stopping, else nothing. Given, the validation
+    losses are recorded in `history_` even without early stopping. Of every task with two labels
+    or more there are some on either side, and a later fit with `warm_start` holds out the same
+    rows: a row's position decides. Rows passed to `fit` as `X_val` take their place.
 n_iter_no_change : int, default=10
     Epochs without an improvement of at least `tol` before early stopping ends training.
 tol : float, default=1e-4
-    Smallest fall of the validation loss that counts as an improvement.
+    Smallest change of what `monitor` watches that counts as an improvement.
 callbacks : list, default=None
     skorch callbacks, or (name, callback) pairs. They are copied at `fit`.
 warm_start : bool, default=False
@@ -189,45 +233,9 @@ def document(doc: str) -> str:
     return doc
 
 
-def per_task(value: Any, names: list[str], parameter_name: str, default: Any) -> list[Any]:
-    """Spread a parameter given as a list or a dict by name over the tasks.
-
-    Raises
-    ------
-    ValueError
-        If a list has another length than there are tasks, or a dict names no task.
-    """
-    if isinstance(value, Mapping):
-        unknown = [name for name in value if name not in names]
-        if unknown:
-            raise ValueError(
-                f"`{parameter_name}` names the task {unknown[0]!r}, which y does not have; its "
-                f"tasks are {names}."
-            )
-        return [value.get(name, default) for name in names]
-    values = list(value)
-    if len(values) != len(names):
-        raise ValueError(
-            f"`{parameter_name}` has {len(values)} entries and y has {len(names)} tasks: {names}. "
-            "Pass one per task, or a dict by name."
-        )
-    return values
-
-
 def resolve_loss_weights(value: Any, names: list[str]) -> list[float] | None:
     """Return one finite, non-negative weight per task, or None for all one."""
-    if value is None:
-        return None
-    weights = per_task(value, names, "loss_weights", 1.0)
-    for name, weight in zip(names, weights, strict=True):
-        if not isinstance(weight, int | float | np.number) or not 0 <= weight < np.inf:
-            raise ValueError(
-                f"`loss_weights` of task {name!r} must be a finite number of at least 0, got "
-                f"{weight!r}."
-            )
-    if not any(weights):
-        raise ValueError("`loss_weights` are all zero; at least one task must count.")
-    return [float(weight) for weight in weights]
+    return None if value is None else weights_per_task("loss_weights", value, names)
 
 
 def resolve_tower_units(value: Any, names: list[str], default: tuple) -> list[tuple[int, ...]]:

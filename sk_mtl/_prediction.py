@@ -10,10 +10,9 @@ from sklearn.utils import ClassifierTags, RegressorTags, Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from sk_mtl._features import FeatureEncoder
-from sk_mtl._inputs import check_labels, check_rows
-from sk_mtl._training import MultiTaskNet, Rows, predict_logits
+from sk_mtl._training import MultiTaskNet, predict_logits
 from sk_mtl._views import TaskView
+from sk_mtl.data import FeatureEncoder, HoldOut, Rows, Table, check_labels, check_rows
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import Task, declared_kinds, logit_slices
 
@@ -45,12 +44,19 @@ def _has_classes(estimator: "PredictionMixin") -> bool:
 
 
 class Fitted(NamedTuple):
-    """What a fitted estimator keeps beside its public attributes."""
+    """What a fitted estimator keeps beside its public attributes.
+
+    ``weight_scale`` is what weights were divided by, ``hold_out`` the rule by which rows were held
+    out or None, and ``streamed`` says whether `partial_fit` trained last.
+    """
 
     encoder: FeatureEncoder
     params: dict[str, Any]
     seed: int
     single: bool
+    weight_scale: float = 1.0
+    hold_out: HoldOut | None = None
+    streamed: bool = False
 
 
 class PredictionMixin(BaseEstimator):
@@ -59,8 +65,8 @@ class PredictionMixin(BaseEstimator):
     tasks_: tuple[Task, ...]
     module_: MultiTaskModule
     net_: MultiTaskNet
-    history_: pd.DataFrame
     _fitted_: Fitted
+    _epochs_: list[dict[str, Any]]
     task_types: Any
     _classes_only: ClassVar[bool] = False
     """Whether the architecture takes classification tasks only, whatever `task_types` says."""
@@ -88,17 +94,48 @@ class PredictionMixin(BaseEstimator):
             (tags.estimator_type,) = kinds
         return tags
 
+    @property
+    def history_(self) -> pd.DataFrame:
+        """A row per epoch: losses, weights, and seconds."""
+        if not hasattr(self, "_epochs_"):
+            raise AttributeError(f"This {type(self).__name__} is not fitted: it has no history_.")
+        return pd.DataFrame(self._epochs_)
+
+    @property
+    def n_iter_(self) -> int:
+        """Number of epochs run."""
+        if not hasattr(self, "_epochs_"):
+            raise AttributeError(f"This {type(self).__name__} is not fitted: it has no n_iter_.")
+        return len(self._epochs_)
+
+    def _describe_tasks(self, tasks: tuple[Task, ...]) -> None:
+        """Set the public attributes that follow from the tasks."""
+        self.tasks_ = tasks
+        self.task_names_ = [task.name for task in tasks]
+        ends = np.cumsum([0 if task.classes_ is None else len(task.classes_) for task in tasks])
+        starts = [0, *ends[:-1].tolist()]
+        self.task_slices_ = {
+            name: slice(start, end)
+            for name, start, end in zip(self.task_names_, starts, ends.tolist(), strict=True)
+        }
+        classes = [task.classes_ for task in tasks if task.classes_ is not None]
+        if len(classes) == len(tasks):
+            self.classes_ = classes[0] if self._fitted_.single else as_object_array(classes)
+
     def _logits(self, X: Any, method: str = "forward") -> "torch.Tensor":
         """Return the logits of X, (n, L)."""
         check_is_fitted(self)
-        X = check_rows(self, X, reset=False)
-        numeric, categorical = self._fitted_.encoder.transform(X)
-        rows = Rows(numeric, categorical, device=self.net_.device)
+        return self._logits_of(check_rows(self, X, reset=False), method)
+
+    def _logits_of(self, table: Table, method: str = "forward") -> "torch.Tensor":
+        rows = Rows(self._fitted_.encoder.transform(table), device=self.net_.device)
         return predict_logits(self.module_, rows, method)
 
     def _blocks(self, X: Any) -> list[NDArray]:
         """Return each task's block: probabilities, or one column of values."""
-        logits = self._logits(X)
+        return self._split_logits(self._logits(X))
+
+    def _split_logits(self, logits: "torch.Tensor") -> list[NDArray]:
         parts = zip(self.tasks_, logit_slices(self.tasks_), strict=True)
         return [task.link(logits[:, where]).numpy() for task, where in parts]
 
@@ -237,9 +274,8 @@ class PredictionMixin(BaseEstimator):
         float
         """
         check_is_fitted(self)
-        X = check_rows(self, X, reset=False)
-        X, labels = check_labels(y, sample_weight, X, self)
-        blocks = self._blocks(X)
+        table, labels = check_labels(y, sample_weight, check_rows(self, X, reset=False), self)
+        blocks = self._split_logits(self._logits_of(table))
         scores = []
         for k, (task, block, column) in enumerate(
             zip(self.tasks_, blocks, labels.columns, strict=True)

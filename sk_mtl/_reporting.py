@@ -3,17 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-try:
-    from sklearn.callback import CallbackSupportMixin, with_callbacks
-except ImportError:  # scikit-learn before 1.9 has no callbacks to report to
-
-    class CallbackSupportMixin:  # type: ignore[no-redef]
-        """Nothing: this scikit-learn has no callbacks."""
-
-    def with_callbacks(method: Callable) -> Callable:
-        """Return the method as it is."""
-        return method
-
 
 class FitReport:
     """Report a fit and its epochs to the callbacks set on an estimator.

@@ -7,13 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import get_scorer
-from sklearn.utils import _safe_indexing
-from sklearn.utils._metadata_requests import MetadataRequest
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from sk_mtl._inputs import check_weight
-from sk_mtl._tables import read_targets
+from sk_mtl._compat import MetadataRequest, _safe_indexing
 from sk_mtl._views import TaskView, find_multi_task
+from sk_mtl.data import check_weight, read_targets
 
 REPORTED = {
     "binary": ["roc_auc", "average_precision", "accuracy", "neg_log_loss", "neg_brier_score"],

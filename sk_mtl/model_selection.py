@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
-from sklearn.model_selection._split import _BaseKFold
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.parallel import Parallel, delayed
 
-from sk_mtl._tables import read_targets
+from sk_mtl._compat import _BaseKFold, _safe_indexing
 from sk_mtl._views import find_multi_task
+from sk_mtl.data import read_targets
 
 N_BINS = 5
 """Bins into which `MultiTaskStratifiedKFold` cuts a target with many values."""

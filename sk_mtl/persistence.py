@@ -19,14 +19,21 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
-from sk_mtl._features import FeatureEncoder, FeatureSpec
 from sk_mtl._prediction import Fitted
-from sk_mtl._training import available_device
+from sk_mtl._training import (
+    available_device,
+    get_progress,
+    get_seen,
+    set_progress,
+    set_seen,
+)
 from sk_mtl._version import __version__
 from sk_mtl.balancing import BALANCERS, LossBalancer
+from sk_mtl.data import FeatureEncoder, HoldOut
+from sk_mtl.nn import undrawn
 from sk_mtl.tasks import Task, find_task_class, restore_task
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file format of `save`."""
 
 RUNTIME_ONLY = ("callbacks", "random_state", "balancer", "optimizer")
@@ -62,45 +69,61 @@ def warn_of_other_versions(owner: str, saved: dict[str, str]) -> None:
 
 
 class PersistenceMixin(BaseEstimator):
-    """Pickling and saving of a multi-task estimator."""
+    """Pickling and saving of a multi-task estimator.
 
-    history_: pd.DataFrame
+    A pickle of an estimator whose training can go on, with ``warm_start=True`` or after a
+    `partial_fit`, keeps the state of optimizer, balancer and random generator too, and goes on
+    exactly where it was. Any other keeps the weights, and `save` never keeps more.
+    """
+
+    _epochs_: list[dict[str, Any]]
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
-        if state.pop("net_", None) is not None:
+        net = state.pop("net_", None)
+        if net is not None:
             module = state.pop("module_")
             state["_weights"] = {
                 name: tensor.numpy(force=True) for name, tensor in module.state_dict().items()
             }
             state["_versions"] = versions()
-            state["history_"] = {
-                name: column.to_numpy() for name, column in state["history_"].items()
-            }
+            state["_epochs_"] = _columns(self._epochs_)
+            goes_on = state.get("warm_start", False) or self._fitted_.streamed
+            state["_progress"] = get_progress(net) if goes_on else {"seen": get_seen(net)}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         state = dict(state)
         weights, saved = state.pop("_weights", None), state.pop("_versions", {})
+        progress = state.pop("_progress", None)
         super().__setstate__(state)
         if weights is not None:
             warn_of_other_versions(type(self).__name__, saved)
-            self.history_ = pd.DataFrame(self.history_)
-            self._restore(weights)
+            self._epochs_ = _rows(state["_epochs_"])
+            self._restore({name: _own(array) for name, array in weights.items()}, progress)
 
-    def _restore(self, weights: dict[str, NDArray]) -> None:
+    def _restore(self, weights: dict[str, torch.Tensor], progress: dict[str, Any] | None) -> None:
         """Build network and net anew from the parameters at `fit`, and fill in the weights."""
         fitted: Any = self._fitted_
         # The parameters as fitted: they may have been set to others since.
         shell = type(self)(**fitted.params)
-        device = available_device(fitted.params["device"])
-        net = shell._make_net(
-            self.tasks_, fitted.encoder, fitted.seed, device, goes_on=False, trains=False
-        )
-        tensors = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
-        net.module_.load_state_dict(tensors)
-        # Going on repeats no order of rows that training has seen.
-        net.iterator_train__generator.manual_seed(fitted.seed + self.n_iter_)
+        training = shell._training(available_device(fitted.params["device"]), self.tasks_)
+        progress = progress or {}
+        goes_on = "optimizer" in progress
+        generator = torch.Generator()
+        with undrawn():
+            net = shell._make_net(
+                self.tasks_, fitted.encoder, training, generator, goes_on=False, trains=goes_on
+            )
+        # The tensors themselves become the weights: nothing is copied that is where it belongs.
+        net.module_.load_state_dict(weights, assign=net.device.type == "cpu")
+        if goes_on:
+            set_progress(net, progress)
+        else:
+            # Going on repeats no order of rows that training has seen.
+            generator.manual_seed(fitted.seed + len(self._epochs_))
+            if "seen" in progress:
+                set_seen(net, progress["seen"])
         self.net_, self.module_ = net, net.module_.eval()
 
     def save(self, path: str | Path) -> None:
@@ -196,7 +219,7 @@ def _digest(config: str, tensors: dict[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(-1).numpy().tobytes())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -281,23 +304,25 @@ def _describe(estimator: Any) -> dict[str, Any]:
                 stacklevel=3,
             )
     encoder = {
-        name: _to_json(tuple(value) if isinstance(value, FeatureSpec) else value)
-        for name, value in vars(fitted.encoder).items()
-        if name.endswith("_")
+        one.part: {name: _to_json(value) for name, value in vars(one).items() if name.endswith("_")}
+        for one in fitted.encoder.encoders
     }
-    history = estimator.history_.to_dict(orient="list")
     return {
         "format": FORMAT,
         "class": type(estimator).__name__,
         "versions": versions(),
         "params": params,
+        "names": _to_json(fitted.encoder.names_),
         "encoder": encoder,
         "tasks": [_to_json(task) for task in estimator.tasks_],
         "seed": fitted.seed,
         "single": fitted.single,
+        "weight_scale": fitted.weight_scale,
+        "hold_out": None if fitted.hold_out is None else _to_json(tuple(fitted.hold_out)),
+        "seen": get_seen(estimator.net_),
         "n_features_in_": estimator.n_features_in_,
         "feature_names_in_": _to_json(getattr(estimator, "feature_names_in_", None)),
-        "history": _to_json(history),
+        "history": _to_json(_columns(estimator._epochs_)),
     }
 
 
@@ -320,17 +345,45 @@ def _rebuild(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
     params = {name: _from_json(value) for name, value in config["params"].items()}
     estimator = architecture(**params)
     params = estimator.get_params(deep=False)
-    encoder = FeatureEncoder(
-        params["categorical_features"], params["numeric_features"], params["embedding_dim"]
-    )
-    for name, value in config["encoder"].items():
-        setattr(encoder, name, _from_json(value))
-    encoder.spec_ = FeatureSpec(*encoder.spec_)
+    encoder = FeatureEncoder(estimator._column_encoders())
+    encoder.names_ = _from_json(config["names"])
+    for one in encoder.encoders:
+        for name, value in config["encoder"][one.part].items():
+            setattr(one, name, _from_json(value))
+    rule = config["hold_out"]
     estimator.n_features_in_ = config["n_features_in_"]
     if config["feature_names_in_"] is not None:
         estimator.feature_names_in_ = _from_json(config["feature_names_in_"])
-    estimator._fitted_ = Fitted(encoder, params, config["seed"], config["single"])
-    estimator.history_ = pd.DataFrame(_from_json(config["history"]))
+    estimator._fitted_ = Fitted(
+        encoder,
+        params,
+        config["seed"],
+        config["single"],
+        config["weight_scale"],
+        None if rule is None else HoldOut(*_from_json(rule)),
+    )
+    estimator._epochs_ = _rows(_from_json(config["history"]))
     estimator._describe_tasks(tuple(map(_from_json, config["tasks"])))
-    estimator._restore({name: tensor.numpy() for name, tensor in tensors.items()})
+    estimator._restore(tensors, {"seen": config["seen"]})
     return estimator
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return rows of numbers as columns, None where a row lacks one."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _rows(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
+    """Undo `_columns`."""
+    names = list(columns)
+    found = zip(*columns.values(), strict=True)
+    return [
+        {name: value for name, value in zip(names, row, strict=True) if value is not None}
+        for row in found
+    ]
+
+
+def _own(array: NDArray) -> torch.Tensor:
+    """Return an array as a tensor, a copy of one that may not be written (memory-mapped)."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -1,6 +1,8 @@
 """What the tests share: every public estimator, small ones of them, and a tiny table."""
 
 import os
+import pickle
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,22 +11,28 @@ import pandas as pd
 import pytest
 import torch
 
-import sk_mtl
+from sk_mtl import ESMM, architectures
 from sk_mtl.base import MultiTaskEstimator
 from sk_mtl.datasets._sources import SOURCES
+from sk_mtl.tasks import Column, make_tasks
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Busy processes with several threads each wait for one another at every barrier.
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
 
-CLASSES = [value for value in map(vars(sk_mtl).get, sk_mtl.__all__) if isinstance(value, type)]
-
-ESTIMATORS = [cls for cls in CLASSES if issubclass(cls, MultiTaskEstimator)]
+ESTIMATORS = [
+    cls
+    for cls in map(vars(architectures).get, architectures.__all__)
+    if issubclass(cls, MultiTaskEstimator)
+]
 """Every public estimator, found by what it is: a new one is tested without being named."""
 
-ANY_TASK = [cls for cls in ESTIMATORS if cls is not sk_mtl.ESMM]
+ANY_TASK = [cls for cls in ESTIMATORS if cls is not ESMM]
 """Those that take any number of tasks of any kind; ESMM takes a chain of binary ones."""
+
+everywhere = pytest.mark.parametrize("cls", ESTIMATORS)
+any_task = pytest.mark.parametrize("cls", ANY_TASK)
 
 FEW_UNITS = {
     "bottom_units": (8,),
@@ -49,11 +57,50 @@ def need(key):
     return home
 
 
+def known_to(cls, params):
+    """Return those of some parameters that a class has."""
+    known = cls().get_params(deep=False)
+    return {name: value for name, value in params.items() if name in known}
+
+
 def small(cls, **params):
     """Return an estimator that fits the tiny table in a few milliseconds."""
-    own = {name: value for name, value in FEW_UNITS.items() if name in cls().get_params()}
     common = {"tower_units": (4,), "max_epochs": 2, "batch_size": 32, "lr": 0.01, "random_state": 0}
-    return cls(**{**common, **own, **params})
+    return cls(**{**common, **known_to(cls, FEW_UNITS), **params})
+
+
+def column(values, observed=None, name="t"):
+    """Return a column of labels, all observed unless a mask says otherwise."""
+    values = np.asarray(values)
+    if observed is None:
+        return Column(name, values, np.ones(len(values), dtype=bool))
+    return Column(name, values[observed], observed)
+
+
+def task_of(values, kind="auto", name="t", **kwargs):
+    """Return a task fitted to some labels as an estimator does it."""
+    return make_tasks([column(values, name=name)], kind, **kwargs)[0]
+
+
+def by_pickle(model, folder=None):
+    """Return a copy made by pickle. Other ways of copying a model need the folder."""
+    return pickle.loads(pickle.dumps(model))
+
+
+def assert_equal_state(found, expected):
+    """Check that two dicts of tensors hold the same bits."""
+    assert found.keys() == expected.keys()
+    for key, tensor in expected.items():
+        assert torch.equal(found[key], tensor), key
+
+
+@contextmanager
+def untouched_generators():
+    """Check that a block neither moves nor seeds the global generators."""
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    yield
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
 
 
 class Table(NamedTuple):

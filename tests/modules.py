@@ -1,25 +1,17 @@
 """Modules for tests: built as the estimators build them, and taken apart into plain lists."""
 
-from dataclasses import fields
-
+import conftest
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sk_mtl import architectures
 from sk_mtl._features import FeatureSpec
 from sk_mtl._training import MultiTaskLoss, make_net
 from sk_mtl.balancing import EqualBalancer
-from sk_mtl.base import MultiTaskEstimator
 from sk_mtl.nn import ExtractionLevel, Gates, StackedLinear, StackedMLP
 from sk_mtl.tasks import KINDS
 
-ESTIMATORS = {
-    name: getattr(architectures, name)
-    for name in architectures.__all__
-    if issubclass(getattr(architectures, name), MultiTaskEstimator)
-}
-"""Every architecture's estimator, found by itself."""
+ESTIMATORS = {cls.__name__: cls for cls in conftest.ESTIMATORS}
 
 FUNCTIONS = {"relu": torch.relu, "tanh": torch.tanh, "silu": F.silu, "sigmoid": torch.sigmoid}
 
@@ -58,13 +50,22 @@ def make_estimator(name, **given):
         "gate_units": (),
         "activation": "silu",
     } | given
-    known = {field.name for field in fields(ESTIMATORS[name])}
-    return ESTIMATORS[name](**{key: v for key, v in parameters.items() if key in known})
+    cls = ESTIMATORS[name]
+    return cls(**conftest.known_to(cls, parameters))
 
 
 def make_task(kind, name="task", n_classes=N_CLASSES):
     labels = {"binary": [0, 1], "multiclass": range(n_classes), "regression": [-1.0, 1.0]}
     return KINDS[kind](name).fit(np.array(labels[kind]), None, None)
+
+
+def make_tasks(kinds, n_classes=N_CLASSES):
+    return tuple(make_task(kind, f"task_{k}", n_classes) for k, kind in enumerate(kinds))
+
+
+def make_criterion(kinds, *, cls=MultiTaskLoss, n_classes=N_CLASSES):
+    """Return the loss of tasks that weigh the same; `cls` may be one that makes a mistake."""
+    return cls(make_tasks(kinds, n_classes), EqualBalancer())
 
 
 def kinds_for(name, n_tasks):
@@ -82,14 +83,17 @@ def randomize(module, seed=0, std=0.5):
     return module
 
 
+def build_module(name, kinds, *, seed=0, **given):
+    """Return an architecture's whole module as its estimator builds it."""
+    generator = torch.Generator().manual_seed(seed)
+    return make_estimator(name, **given)._build_module(make_tasks(kinds), SPEC, generator)
+
+
 def make_module(name, n_tasks=3, *, kinds=None, seed=0, towers=0, **given):
     """Return an architecture's whole module, float64 and random."""
     kinds = kinds_for(name, n_tasks) if kinds is None else kinds
     units = {"tower_units": list(TOWER_UNITS[towers][: len(kinds)])} | given
-    estimator = make_estimator(name, **units)
-    tasks = tuple(make_task(kind, f"task_{k}") for k, kind in enumerate(kinds))
-    module = estimator._build_module(tasks, SPEC, torch.Generator().manual_seed(seed))
-    return randomize(module, seed)
+    return randomize(build_module(name, kinds, seed=seed, **units), seed)
 
 
 def make_inputs(n_rows, seed=0):
@@ -102,10 +106,15 @@ def make_inputs(n_rows, seed=0):
     return numeric, torch.stack(codes, dim=1)
 
 
+def normal(*shape, seed=0):
+    """Return float64 numbers from a generator of their own."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, dtype=torch.float64, generator=generator)
+
+
 def randn(*shape, seed=0):
-    return torch.randn(
-        *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2000 + seed)
-    )
+    """Return numbers that no parameter shares: `randomize` seeds its generator from 0 upwards."""
+    return normal(*shape, seed=2000 + seed)
 
 
 # Taken apart --------------------------------------------------------------------------------------
@@ -178,7 +187,6 @@ def gradients(output, sources, functional):
 
 def make_trainer(module, kinds, *, loss_weights=None, n_classes=N_CLASSES, **given):
     """Return a module's net, float64, whose steps can be taken one by one."""
-    tasks = [make_task(kind, f"task_{k}", n_classes) for k, kind in enumerate(kinds)]
     options = {
         "optimizer": "adam",
         "lr": 0.01,
@@ -191,7 +199,7 @@ def make_trainer(module, kinds, *, loss_weights=None, n_classes=N_CLASSES, **giv
         "generator": torch.Generator().manual_seed(0),
         "verbose": 0,
     }
-    criterion = MultiTaskLoss(tasks, EqualBalancer(), loss_weights)
+    criterion = MultiTaskLoss(make_tasks(kinds, n_classes), EqualBalancer(), loss_weights)
     return make_net(module, criterion, **{**options, **given})
 
 

@@ -614,9 +614,7 @@ def test_chain_is_finite_at_extreme_logits(dtype):
 
 def built(name, seed=0, **given):
     """A module as an estimator builds it, its first weights left alone."""
-    estimator = modules.make_estimator(name, **given)
-    tasks = [modules.make_task("binary")] * 3
-    return estimator._build_module(tasks, modules.SPEC, torch.Generator().manual_seed(seed))
+    return modules.build_module(name, ("binary",) * 3, seed=seed, **given)
 
 
 @pytest.mark.parametrize("name", ESTIMATORS)

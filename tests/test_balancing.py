@@ -478,8 +478,12 @@ def test_saved_estimators_keep_their_balancer(table, tmp_path):
 LOSSES = [[0.7, 2.0, 0.1], [0.5, 1.5, 0.2], [0.6, 1.0, None], [0.4, 1.2, 0.15], [None, 0.8, 0.1]]
 
 
+def numbers(losses):
+    return [0.0 if x is None else x for x in losses]
+
+
 def as_tensor(losses):
-    return torch.tensor([0.0 if x is None else x for x in losses], dtype=torch.float64)
+    return torch.tensor(numbers(losses), dtype=torch.float64)
 
 
 def weigh(balancer, losses):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ANY_TASK, ESTIMATORS, make_table, small
+from conftest import ANY_TASK, ESTIMATORS, assert_equal_state, by_pickle, make_table, small
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, KFold
@@ -73,12 +73,6 @@ def numbers(balancer):
     """Return what a balancer remembers: tensors, and counts of epochs."""
     tensors = {key: tensor.clone() for key, tensor in balancer.state_dict().items()}
     return {**tensors, "epoch": torch.tensor(getattr(balancer, "epoch", 0))}
-
-
-def assert_equal_state(found, expected):
-    assert found.keys() == expected.keys()
-    for key, tensor in expected.items():
-        assert torch.equal(found[key], tensor), key
 
 
 # Training ---------------------------------------------------------------------------------------
@@ -345,10 +339,6 @@ def test_names_in_a_pipeline():
 # Files ------------------------------------------------------------------------------------------
 
 
-def pickled(model, path):
-    return pickle.loads(pickle.dumps(model))
-
-
 def dumped(model, path):
     joblib.dump(model, path / "model.joblib")
     return joblib.load(path / "model.joblib")
@@ -360,7 +350,7 @@ def saved(model, path):
     return load(path / "model.safetensors")
 
 
-@pytest.mark.parametrize("way", [pickled, dumped, saved])
+@pytest.mark.parametrize("way", [by_pickle, dumped, saved])
 @EVERY
 def test_files(name, way, tmp_path):
     need(name)

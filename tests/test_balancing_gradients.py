@@ -6,7 +6,7 @@ import warnings
 import pytest
 import reference.balancing as reference
 import torch
-from test_balancing import EXACT, LOSSES, NAMES, SOLVERS, Toy, close, make, need, ready
+from test_balancing import EXACT, LOSSES, NAMES, SOLVERS, Toy, close, make, need, numbers, ready
 from torch import nn
 from torch.testing import assert_close
 
@@ -38,10 +38,6 @@ class Linear:
         self.w.grad = None
         moving = self.rows @ self.w + own + values.double()
         return balancer.backward(moving * (values > 0), Step([self.w], self.heads))
-
-
-def numbers(losses):
-    return [0.0 if x is None else x for x in losses]
 
 
 # GradNorm ---------------------------------------------------------------------------------------

@@ -376,10 +376,10 @@ def test_bunch_fields_agree(load):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"subset": "validation"}, "subset must be one of train, test, all"),
-        ({"tasks": "nonsense"}, "'income-marital'"),
-        ({"tasks": "education"}, r"pass \['education'\]"),
-        ({"tasks": ["age", "nonsense"]}, r"Unknown target columns \['nonsense'\]"),
+        ({"subset": "validation"}, r"`subset` must be one of \['train', 'test', 'all'\], got 'val"),
+        ({"tasks": "nonsense"}, r"`tasks` must be one of \['income-marital'.*, got 'nonsense'\."),
+        ({"tasks": "education"}, r"got 'education'; for that column pass \['education'\]"),
+        ({"tasks": ["age", "nonsense"]}, r"`tasks` names the columns \['nonsense'\], which"),
         ({"tasks": []}, "at least one column"),
         ({"tasks": ["age", "age"]}, "each once"),
     ],
@@ -396,7 +396,7 @@ def test_all_columns_as_targets_is_an_error(tmp_path):
 
 
 def test_group_two_is_no_task_of_adult(tmp_path):
-    with pytest.raises(ValueError, match="Unknown task group"):
+    with pytest.raises(ValueError, match=r"`tasks` must be one of \['income-marital'\] or a list"):
         fetch_adult(tasks="education-marital", data_home=tmp_path)
 
 
@@ -457,7 +457,7 @@ def test_local_folder_needs_no_cache(small, tmp_path, monkeypatch):
 
 def test_missing_file_without_download(small, server, tmp_path, monkeypatch):
     monkeypatch.setenv("SK_MTL_DATA", str(tmp_path / "named"))
-    with pytest.raises(OSError, match="download_if_missing is False") as caught:
+    with pytest.raises(OSError, match="`download_if_missing` is False") as caught:
         fetch_adult(data_home=tmp_path / "home", download_if_missing=False)
     text = str(caught.value)
     assert "adult.data" in text
@@ -537,7 +537,7 @@ def test_offline(small, tmp_path, monkeypatch):
     text = str(caught.value)
     assert "census-income.data.gz" in text
     assert _sources.SOURCES["census-train"].url in text
-    assert "pass that folder as data_home" in text
+    assert "pass that folder as `data_home`" in text
     assert "SK_MTL_DATA" in text
     assert isinstance(caught.value.__cause__, _files.HTTPException)
 
@@ -636,7 +636,7 @@ def test_random_state(generate):
         assert _same(generate(kind(3)), generate(kind(3)))
         state = kind(3)
         assert not _same(generate(state), generate(state))
-    with pytest.raises(TypeError, match="random_state must be"):
+    with pytest.raises(TypeError, match=r"`random_state` must be .*, got 'three'"):
         generate("three")
     with pytest.raises(ValueError, match="non-negative"):
         generate(-1)
@@ -655,11 +655,13 @@ def test_global_random_state_is_untouched(generate, seed):
 
 @pytest.mark.parametrize("make", [make_correlated_tasks, make_click_conversion, make_census_like])
 def test_number_of_rows_is_checked(make):
-    with pytest.raises(ValueError, match="n_samples must be at least 1"):
+    with pytest.raises(ValueError, match="`n_samples` must be a whole number of at least 1, got 0"):
         make(0)
     for value in (2.5, "10", True):
-        with pytest.raises(TypeError, match="n_samples must be an int"):
-            make(value)
+        match = f"`n_samples` must be a whole number of at least 1, got {value!r}"
+        for kind in (TypeError, ValueError):
+            with pytest.raises(kind, match=match):
+                make(value)
     make(1, random_state=0)
 
 
@@ -723,23 +725,26 @@ def test_correlated_identical_tasks():
 def test_correlated_given_sines():
     # One array fixes the number of sines for the other, whatever n_sines says.
     make_correlated_tasks(5, 3, alphas=[1.0, 2.0], n_sines=7, random_state=0)
-    with pytest.raises(ValueError, match="same length"):
+    with pytest.raises(ValueError, match="must have the same length, got 2 and 1"):
         make_correlated_tasks(5, 3, alphas=[1.0, 2.0], betas=[1.0])
-    with pytest.raises(ValueError, match="betas must be a one-dimensional"):
+    with pytest.raises(ValueError, match=r"`betas` must be a one-dimensional .*, got array\(\[\[1"):
         make_correlated_tasks(5, 3, betas=[[1.0]])
-    with pytest.raises(ValueError, match="alphas must be a one-dimensional"):
+    with pytest.raises(ValueError, match="`alphas` must be a one-dimensional"):
         make_correlated_tasks(5, 3, alphas=[np.nan])
 
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"task_correlation": 1.01}, "task_correlation must be finite and between -1.0 and 1.0"),
+        (
+            {"task_correlation": 1.01},
+            "`task_correlation` must be .* at least -1 and at most 1, got 1.01",
+        ),
         ({"task_correlation": -2}, "task_correlation"),
         ({"task_correlation": float("nan")}, "task_correlation"),
-        ({"n_features": 1}, "n_features must be at least 2"),
+        ({"n_features": 1}, "`n_features` must be a whole number of at least 2, got 1"),
         ({"n_sines": -1}, "n_sines"),
-        ({"scale": 0.0}, "scale must be finite and strictly between"),
+        ({"scale": 0.0}, "`scale` must be a finite number above 0, got 0.0"),
         ({"scale": float("inf")}, "scale"),
         ({"noise": -0.1}, "noise"),
     ],
@@ -747,7 +752,7 @@ def test_correlated_given_sines():
 def test_correlated_errors(parameters, message):
     with pytest.raises(ValueError, match=message):
         make_correlated_tasks(**parameters)
-    with pytest.raises(TypeError, match="task_correlation must be a number"):
+    with pytest.raises(TypeError, match="`task_correlation` must be a finite number"):
         make_correlated_tasks(task_correlation="high")
 
 
@@ -831,10 +836,10 @@ def test_confounding_is_the_correlation_of_the_scores():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"click_rate": 0.0}, "click_rate must be finite and strictly between 0.0 and 1.0"),
+        ({"click_rate": 0.0}, "`click_rate` must be .* above 0 and below 1, got 0.0"),
         ({"conversion_rate": 1.0}, "conversion_rate"),
         ({"confounding": 1.5}, "confounding"),
-        ({"n_features": 2}, "n_features must be at least 3"),
+        ({"n_features": 2}, "`n_features` must be a whole number of at least 3, got 2"),
     ],
 )
 def test_click_conversion_errors(parameters, message):

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ANY_TASK, ESTIMATORS, make_table, small
+from conftest import ESTIMATORS, any_task, by_pickle, everywhere, make_table, small
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -24,9 +24,6 @@ from skorch.callbacks import Callback
 
 from sk_mtl import ESMM, MMoE, SharedBottom
 from sk_mtl.balancing import EqualBalancer
-
-everywhere = pytest.mark.parametrize("cls", ESTIMATORS)
-any_task = pytest.mark.parametrize("cls", ANY_TASK)
 
 EXACT = {"dtype": "float64", "batch_size": None}
 """All rows in one batch and in double precision: what holds on paper holds to the last digits."""
@@ -801,10 +798,6 @@ class TestPartialFit:
 
 
 # Copies and files -----------------------------------------------------------------------------
-
-
-def by_pickle(model, folder):
-    return pickle.loads(pickle.dumps(model))
 
 
 def by_oldest_pickle(model, folder):

@@ -7,17 +7,13 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+from modules import normal as randn
 from torch.testing import assert_close
 
 from sk_mtl._training import Batches, LazyAdam, Rows
 from sk_mtl.nn import FeatureEmbedding, Gates, StackedMLP
 from sk_mtl.nn.chain import relu_chain
 from sk_mtl.nn.embedding import _lookup, sum_rows
-
-
-def randn(*shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
 
 def layers(n, widths, biases=True):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from conftest import ANY_TASK, ESTIMATORS, small
+from conftest import ANY_TASK, ESTIMATORS, everywhere, small
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.compose import make_column_selector, make_column_transformer
@@ -29,8 +29,6 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from sk_mtl import MMoE, SharedBottom
-
-everywhere = pytest.mark.parametrize("cls", ESTIMATORS)
 
 NUMBERS, CATEGORIES = ["age", "hours"], ["city", "student"]
 

@@ -10,7 +10,7 @@ import pytest
 import reference.loss
 import torch
 import torch.nn.functional as F
-from conftest import small
+from conftest import small, task_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -27,14 +27,12 @@ from sk_mtl.balancing import EqualBalancer
 from sk_mtl.tasks import (
     BinaryTask,
     ClassificationTask,
-    Column,
     CountTask,
     MulticlassTask,
     OrdinalTask,
     QuantileTask,
     RegressionTask,
     Task,
-    make_tasks,
     restore_task,
 )
 
@@ -75,8 +73,7 @@ with_classes = pytest.mark.parametrize("kind", [t for t in TASKS if t.has_classe
 
 def make(kind, labels=None, name="t", **kwargs):
     """Return a task fitted to some labels as an estimator does it."""
-    values = np.asarray(LABELS[kind.kind] if labels is None else labels)
-    return make_tasks([Column(name, values, np.ones(len(values), bool))], kind, **kwargs)[0]
+    return task_of(LABELS[kind.kind] if labels is None else labels, kind, name, **kwargs)
 
 
 def draw(task, n, scale=2.0, dtype=torch.float64):

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import column
+from conftest import task_of as make
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy import special
@@ -14,7 +16,6 @@ from sk_mtl.tasks import (
     KINDS,
     MAX_AUTO_CLASSES,
     BinaryTask,
-    Column,
     MulticlassTask,
     RegressionTask,
     encode_targets,
@@ -58,22 +59,10 @@ classes_of_any_type = st.sampled_from(sorted(LABELS)).flatmap(
 )
 
 
-def column(values, observed=None, name="t"):
-    """Return a column of labels, all observed unless a mask says otherwise."""
-    values = np.asarray(values)
-    if observed is None:
-        return Column(name, values, np.ones(len(values), dtype=bool))
-    return Column(name, values[observed], observed)
-
-
 def read(y, X=None):
     """Return the columns of y as the estimators read them."""
     X = np.zeros((len(y), 1)) if X is None else X
     return check_labels(y, None, X, None)[1].columns
-
-
-def make(values, kind="auto", **kwargs):
-    return make_tasks([column(values)], kind, **kwargs)[0]
 
 
 class TestLabelsComeBack:

@@ -1,34 +1,41 @@
 """Training: the only package that imports skorch. It knows neither pandas nor estimators."""
 
 from sk_mtl._training.callbacks import EpochHook, RestoreBest
-from sk_mtl._training.data import Batches, Rows
 from sk_mtl._training.devices import available_device, resolve_device
-from sk_mtl._training.loss import MultiTaskLoss
-from sk_mtl._training.net import (
-    OPTIMIZERS,
-    MultiTaskNet,
-    NonFiniteLossError,
-    carry_optimizer_state,
-    fit_epochs,
-    make_net,
-    predict_logits,
-)
+from sk_mtl._training.loop import fit_epochs, fit_further, predict_logits
+from sk_mtl._training.net import MultiTaskNet, make_net
+from sk_mtl._training.objective import Criterion, Objective
 from sk_mtl._training.optim import LazyAdam
+from sk_mtl._training.optimizers import OPTIMIZERS
+from sk_mtl._training.progress import (
+    carry_optimizer_state,
+    get_progress,
+    get_seen,
+    set_progress,
+    set_seen,
+)
+from sk_mtl._training.settings import Training
+from sk_mtl._training.signals import NonFiniteLossError
 
 __all__ = [
     "OPTIMIZERS",
-    "Batches",
+    "Criterion",
     "EpochHook",
     "LazyAdam",
-    "MultiTaskLoss",
     "MultiTaskNet",
     "NonFiniteLossError",
+    "Objective",
     "RestoreBest",
-    "Rows",
+    "Training",
     "available_device",
     "carry_optimizer_state",
     "fit_epochs",
+    "fit_further",
+    "get_progress",
+    "get_seen",
     "make_net",
     "predict_logits",
     "resolve_device",
+    "set_progress",
+    "set_seen",
 ]

@@ -1,58 +1,80 @@
 """Callbacks of skorch that estimators add: early stopping, and hooks of scikit-learn's own."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from skorch import NeuralNet
 from skorch.callbacks import Callback
 
+from sk_mtl._training.settings import Monitor
+from sk_mtl._training.snapshot import Snapshot, bytes_of
+
 
 class RestoreBest(Callback):
-    """Stop when the validation loss no longer falls, and restore the best epoch's weights.
+    """Stop when what is watched no longer falls, and restore the best epoch's state.
 
     skorch's EarlyStopping takes an epoch for the best only if it improves by more than the
-    threshold; here the threshold decides when to stop and the lowest loss which weights stay.
+    threshold; here the threshold decides when to stop and the lowest value which state stays:
+    weights, and with them the optimizer's and the balancer's state.
 
     Parameters
     ----------
     patience : int
         Epochs without an improvement of at least `tol` before training stops.
     tol : float
-        Smallest fall of the loss that counts.
+        Smallest fall that counts.
+    monitor : str or callable
+        A column of the history, or a function of the net. Lower is better.
+    goes_on : bool
+        Whether the net was trained before: then its state at the begin is the first to beat.
     """
 
-    def __init__(self, patience: int, tol: float) -> None:
-        self.patience, self.tol = patience, tol
+    def __init__(
+        self, patience: int, tol: float, monitor: Monitor = "valid_loss", goes_on: bool = False
+    ) -> None:
+        self.patience, self.tol, self.monitor, self.goes_on = patience, tol, monitor, goes_on
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Forget earlier runs."""
-        self.best_, self.reference_, self.misses_, self.weights_ = np.inf, np.inf, 0, None
+        """Begin with nothing, or with what the fits before have reached."""
+        self.best_, self.reference_, self.misses_ = np.inf, np.inf, 0
+        self.state_: Snapshot | None = None
+        if self.goes_on:
+            self.best_ = self.reference_ = self._value(net, net.validate())
+            self.state_ = Snapshot(net)
+
+    def _value(self, net: NeuralNet, row: dict[str, Any]) -> float:
+        if isinstance(self.monitor, str):
+            return row[self.monitor]
+        return self.monitor(net)
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Keep the weights of the best epoch; stop when patience is at its end."""
-        loss = net.history[-1, "valid_loss"]
-        if loss < self.best_:
-            self.best_, self.weights_ = loss, deepcopy(net.module_.state_dict())
-        if loss < self.reference_ - self.tol:
-            self.reference_, self.misses_ = loss, 0
+        """Keep the state of the best epoch; stop when patience is at its end."""
+        value = self._value(net, net.history[-1])
+        if not isinstance(self.monitor, str):
+            net.history.record("valid_score", -value)
+        if value < self.best_:
+            self.best_ = value
+            if self.state_ is None:
+                self.state_ = Snapshot(net)
+            else:
+                self.state_.take(net)
+        if value < self.reference_ - self.tol:
+            self.reference_, self.misses_ = value, 0
             return
         self.misses_ += 1
         if self.misses_ >= self.patience:
-            raise KeyboardInterrupt  # skorch's way to end training from a callback
+            net.stop = True
 
     def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        """Restore the best weights, whether patience or the number of epochs ended training."""
-        if self.weights_ is not None:
-            net.module_.load_state_dict(self.weights_)
-        self.weights_ = None
+        """Restore the best state, whether patience or the number of epochs ended training."""
+        if self.state_ is not None:
+            self.state_.restore(net)
+        self.state_ = None
 
 
 class EpochHook(Callback):
     """Call back at the begin and the end of every epoch; stop after one that says so.
-
-    Its `stopper` comes last among a net's callbacks, so that all others see the last epoch too.
 
     Parameters
     ----------
@@ -64,7 +86,6 @@ class EpochHook(Callback):
 
     def __init__(self, begin: Callable[[], None], end: Callable[[], bool]) -> None:
         self.begin, self.end = begin, end
-        self.stopper = _Stopper()
 
     def on_epoch_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Call `begin`."""
@@ -72,14 +93,35 @@ class EpochHook(Callback):
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
         """Call `end`."""
-        self.stopper.wanted = self.end()
+        if self.end():
+            net.stop = True
 
 
-class _Stopper(Callback):
-    """End training when an `EpochHook` wants it."""
+KEPT_BYTES = 2**28
+"""Largest state of which a copy is kept while training, to go back to after a Ctrl-C."""
 
-    wanted = False
+
+class KeepLast(Callback):
+    """Keep the state of the last whole epoch, for the case that the next one is interrupted.
+
+    A state of more than 256 MiB is not kept: twice the memory would be a high price.
+    """
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs, self.done = epochs, 0
+        self.state: Snapshot | None = None
 
     def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
-        if self.wanted:
-            raise KeyboardInterrupt  # skorch's way to end training from a callback
+        """Copy the state, unless no epoch is to follow."""
+        self.done += 1
+        if net.stop or self.done >= self.epochs:
+            return
+        if self.state is not None:
+            self.state.take(net)
+        elif bytes_of(net) <= KEPT_BYTES:
+            self.state = Snapshot(net)
+
+    def go_back(self, net: NeuralNet) -> None:
+        """Restore the last whole epoch."""
+        if self.state is not None:
+            self.state.restore(net)

@@ -1,87 +1,114 @@
 """The skorch net: hooks that make its loop a multi-task one."""
 
+import math
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer, PrintLog
-from skorch.helper import predefined_split
-from torch import Tensor, nn
+from torch import Tensor
 
-from sk_mtl._training.callbacks import EpochHook
-from sk_mtl._training.data import Batches, Rows
-from sk_mtl._training.loss import MultiTaskLoss
-from sk_mtl._training.memory import keep_memory
-from sk_mtl._training.optim import LazyAdam
+from sk_mtl._training.objective import Criterion
+from sk_mtl._training.optimizers import find_optimizer, may_be_sparse
+from sk_mtl._training.settings import Training
+from sk_mtl._training.signals import Interrupts, NonFiniteLossError, StopTraining
 from sk_mtl.balancing import Step
+from sk_mtl.data.rows import Batch, Batches, Rows
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import Task, logit_slices
-
-OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
-    "adam": (LazyAdam, {}),
-    "adamw": (LazyAdam, {"decoupled_weight_decay": True}),
-    "sgd": (torch.optim.SGD, {}),
-    "adagrad": (torch.optim.Adagrad, {}),
-}
-"""The optimizers that estimators accept by name; all of them take sparse gradients."""
 
 ROUNDING = 1e-6
 """How far below zero rounding may bring a loss."""
 
-PREDICT_ROWS = 4096
-"""Rows per batch of a prediction."""
-
-
-class NonFiniteLossError(ValueError):
-    """A task's loss became NaN or infinite."""
+CHECK_STEPS = 64
+"""Steps on a GPU between two looks at their losses: a look waits for the GPU."""
 
 
 class MultiTaskNet(NeuralNet):
-    """skorch's net with per-task losses, a balancer, and batches cut in slices.
+    """skorch's net with an objective of several terms, a balancer, and batches cut in slices.
 
-    Per epoch `history` holds, beside skorch's own entries, ``train_loss_<task>`` and
-    ``valid_loss_<task>``, the mean losses without `loss_weights`. ``train_loss`` and
+    Per epoch `history` holds, beside skorch's own entries, ``train_loss_<term>`` and
+    ``valid_loss_<term>``, the weighted mean losses without `loss_weights`. ``train_loss`` and
     ``valid_loss`` are their sums with the fixed `loss_weights`, whatever the balancer does;
-    ``weight_<task>`` is the balancer's weight, the mean over the steps.
+    ``weight_<term>`` is the balancer's weight, the mean over the steps; ``train_penalty`` the
+    mean of the network's own penalty, if it has one.
 
     Scorers given to skorch's callbacks get this net: `predict_proba` returns the tasks' blocks,
     `decision_function` the logits; `y` are the encoded labels, NaN where not observed.
+
+    Attributes
+    ----------
+    stop : bool
+        Set to true, it ends training after the epoch at hand, which all callbacks see to its end.
+    valid_batches : Batches or None
+        The rows held out in this run.
+    interrupts : Interrupts
+        Tells of a Ctrl-C in this run.
     """
+
+    stop = False
+    valid_batches: Batches | None = None
+    interrupts = Interrupts()
+    _known_listeners: tuple[Any, dict[str, list[Callback]]] = (None, {})
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         # The losses are recorded below, over observed labels; skorch would average batches.
         return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
 
-    def infer(self, x: dict[str, Tensor], **fit_params: Any) -> Tensor:
-        """Return the logits of a batch."""
-        return self.module_.read(self._represent(x))
+    def notify(self, method_name: str, **cb_kwargs: Any) -> None:
+        """Call the net's method and those callbacks' that have one of their own.
 
-    def _represent(self, x: dict[str, Tensor]) -> Tensor:
-        """Return the tasks' representations of a batch, prepared by `Batches` or not."""
-        ready = (x["dense"], x["rows"]) if "rows" in x else (x["numeric"], x["categorical"])
-        dense, rows = (part.to(self.device) for part in ready)
-        if "rows" not in x:
-            dense, rows = self.module_.prepare(dense, rows)
-        return self.module_.represent(dense, rows)
+        A callback that raises KeyboardInterrupt, skorch's way to end training, ends it after the
+        epoch at hand, or at once where it does so in the midst of one.
+        """
+        getattr(self, method_name)(self, **cb_kwargs)
+        wants_end = False
+        for callback in self._listeners(method_name):
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except KeyboardInterrupt:
+                if self.interrupts.seen:
+                    raise
+                wants_end = True
+        if wants_end:
+            self.stop = True
+            if method_name in ("on_batch_begin", "on_batch_end", "on_grad_computed"):
+                raise StopTraining
+
+    def _listeners(self, method_name: str) -> list[Callback]:
+        whose, known = self._known_listeners
+        if whose is not self.callbacks_:
+            known = {}
+            self._known_listeners = self.callbacks_, known
+        if method_name not in known:
+            known[method_name] = [
+                callback for _, callback in self.callbacks_ if _listens(callback, method_name)
+            ]
+        return known[method_name]
+
+    def infer(self, x: dict[str, Any], **fit_params: Any) -> Tensor:
+        """Return the logits of rows whose parts are prepared."""
+        return self.module_.read(self.module_.represent(x))
 
     def get_iterator(self, dataset: Rows, training: bool = False) -> Batches:
         """Return batches that are prepared for the module."""
         batches = super().get_iterator(dataset, training=training)
-        batches.prepare = self.module_.prepare
+        batches.prepare, batches.device = self.module_.prepare, self.device
         return batches
 
-    def get_loss(
-        self, y_pred: Tensor, y_true: Tensor, X: dict[str, Tensor], training: bool = False
-    ) -> Tensor:
-        """Return the losses of all tasks, (K,)."""
-        weight = X.get("weight")
-        weight = None if weight is None else weight.to(self.device)
-        return self.criterion_(y_pred, y_true.to(self.device), weight)
+    def evaluation_step(self, batch: Batch, training: bool = False) -> Tensor:
+        """Return the logits of one batch."""
+        with torch.set_grad_enabled(training):
+            self._set_training(training)
+            return self.infer(batch.parts)
+
+    def initialize_history(self) -> "MultiTaskNet":
+        """Begin an empty history."""
+        self._best: dict[str, float] = {}
+        return super().initialize_history()
 
     def initialize_module(self) -> "MultiTaskNet":
         """Take the module, and note which of its parameters several tasks move."""
@@ -91,48 +118,91 @@ class MultiTaskNet(NeuralNet):
         self.own_parameters_ = [p for p in self.module_.parameters() if id(p) not in shared]
         return self
 
-    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
-        """Compute the gradients of one batch."""
-        inputs, target = batch
-        h = self._represent(inputs)
-        logits = self.module_.read(h)
-        losses = self.get_loss(logits, target, X=inputs, training=True)
-        if self.criterion_.balancer.reads_zero:
-            self._check_not_negative(losses.detach())
-        features = h if self.module_.one_representation else None
-        step = Step(self.shared_parameters_, self.own_parameters_, features)
-        loss = self.criterion_.balancer.backward(self.criterion_.weigh(losses), step)
-        return {"loss": loss, "losses": losses.detach(), "y_pred": logits}
-
-    def _check_not_negative(self, losses: Tensor) -> None:
-        """Refuse what balancers would take for a task without labels."""
-        lowest = int(losses.nan_to_num(torch.inf).argmin())
-        value = losses[lowest].item()
-        if value < -ROUNDING:
+    def initialize_optimizer(self, *args: Any, **kwargs: Any) -> "MultiTaskNet":
+        """Build the optimizer, or name it where it does not take the network."""
+        try:
+            return super().initialize_optimizer(*args, **kwargs)
+        except (TypeError, ValueError, RuntimeError) as error:
             raise ValueError(
-                f"The loss of task {self.criterion_.tasks[lowest].name!r} is {value}, below zero: "
-                "balancers need losses of at least 0. Add a constant to the loss of its kind, or "
-                "pass balancer='equal'."
-            )
+                f"`optimizer` is {self.optimizer.__name__}, which does not take the parameters of "
+                f"this network ({error}); pass another one."
+            ) from error
 
-    def train_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+    def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> Any:
+        """Return the optimizer's arguments: what is not to decay in a group of its own."""
+        (groups,), kwargs = super().get_params_for_optimizer(prefix, named_parameters)
+        if not kwargs.get("weight_decay"):
+            return (groups,), kwargs
+        spared = {id(p) for p in self.module_.undecayed_parameters()}
+        spared |= {id(p) for p in self.criterion_.parameters()}
+        (everything,) = (group["params"] for group in groups)
+        decayed = [p for p in everything if id(p) not in spared]
+        rest = [p for p in everything if id(p) in spared]
+        return ([{"params": decayed}, {"params": rest, "weight_decay": 0.0}],), kwargs
+
+    # Steps ------------------------------------------------------------------------------------
+
+    def _sums(self, batch: Batch, representations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the terms' sums and weights over a batch, and its logits."""
+        tower_logits = self.module_.towers(representations)
+        logits = self.module_.join(tower_logits)
+        sums, weights = self.criterion_(tower_logits, logits, batch.target, batch.weight)
+        return sums, weights, logits
+
+    def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
+        """Compute the gradients of one batch."""
+        criterion, module = self.criterion_, self.module_
+        h = module.represent(batch.parts)
+        sums, weights, logits = self._sums(batch, h)
+        losses = criterion.weigh(criterion.estimate(sums, batch.n_rows))
+        # Before the balancer frees the graph; its own gradients add to these.
+        penalty = module.penalty()
+        if penalty is not None:
+            penalty.backward(retain_graph=True)
+        step = Step(
+            self.shared_parameters_,
+            self.own_parameters_,
+            h if module.one_representation else None,
+            criterion.present(weights, complete=batch.weight is None),
+        )
+        loss = criterion.balancer.backward(losses, step)
+        if penalty is not None:
+            loss = loss + penalty.detach()
+        return {
+            "loss": loss,
+            "y_pred": logits,
+            "losses": losses.detach(),
+            "sums": sums.detach(),
+            "weights": weights,
+            "penalty": None if penalty is None else penalty.detach(),
+        }
+
+    def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Do one step of the optimizer, and let the balancer see what it did if it wants to."""
         result = super().train_step(batch, **fit_params)
         balancer = self.criterion_.balancer
         if balancer.step_hook:
-            inputs, target = batch
             with torch.no_grad():
-                losses = self.get_loss(self.infer(inputs), target, X=inputs)
-                balancer.after_step(self.criterion_.weigh(losses))
+                sums, _, _ = self._sums(batch, self.module_.represent(batch.parts))
+                losses = self.criterion_.weigh(self.criterion_.estimate(sums, batch.n_rows))
+            balancer.after_step(losses)
         return result
 
-    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
+    @torch.no_grad()
+    def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Compute the losses of one batch, without gradients."""
-        inputs, target = batch
-        with torch.no_grad():
-            logits = self.infer(inputs)
-            losses = self.get_loss(logits, target, X=inputs)
-        return {"loss": self.criterion_.weigh(losses).sum(), "losses": losses, "y_pred": logits}
+        sums, weights, logits = self._sums(batch, self.module_.represent(batch.parts))
+        losses = self.criterion_.weigh(self.criterion_.estimate(sums, batch.n_rows))
+        return {
+            "loss": losses.sum(),
+            "y_pred": logits,
+            "losses": losses,
+            "sums": sums,
+            "weights": weights,
+            "penalty": None,
+        }
+
+    # Epochs -----------------------------------------------------------------------------------
 
     def run_single_epoch(
         self,
@@ -146,53 +216,53 @@ class MultiTaskNet(NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
-        history, tasks, balancer = self.history, self.criterion_.tasks, self.criterion_.balancer
-        all_losses, all_counts, all_weights = [], [], []
+        history, balancer = self.history, self.criterion_.balancer
+        tally = _Tally(self, prefix)
         for batch in iterator:
-            inputs, target = batch
-            self.notify("on_batch_begin", batch=batch, training=training)
+            pair = batch.parts, batch.target  # what skorch's callbacks take a batch to be
+            self.notify("on_batch_begin", batch=pair, training=training)
             step = step_fn(batch, **fit_params)
-            loss, losses = step["loss"].item(), step.pop("losses")
-            if not np.isfinite(loss):
-                raise self._non_finite(losses, loss, prefix)
-            history.record_batch(f"{prefix}_loss", loss)
-            history.record_batch(f"{prefix}_batch_size", len(target))
-            weight = inputs.get("weight")
-            all_losses.append(losses)
-            all_counts.append(len(target) if weight is None else weight.sum(0))
-            all_weights.append(balancer.weights)
-            self.notify("on_batch_end", batch=batch, training=training, **step)
-        history.record(f"{prefix}_batch_count", len(all_losses))
-
-        means = _means(all_losses, all_counts)
-        # A task without a label in the held-out rows has no validation loss and does not count.
-        weighed = self.criterion_.weigh(means.to(self.device))
-        total = weighed.nansum().item()
-        best = min((row.get(f"{prefix}_loss", np.inf) for row in history[:-1]), default=np.inf)
-        history.record(f"{prefix}_loss", total)
-        history.record(f"{prefix}_loss_best", total < best)
-        for task, mean in zip(tasks, means.tolist(), strict=True):
-            history.record(f"{prefix}_loss_{task.name}", mean)
+            history.record_batch(f"{prefix}_loss", tally.add(step, training))
+            history.record_batch(f"{prefix}_batch_size", batch.n_rows)
+            self.notify(
+                "on_batch_end", batch=pair, training=training, loss=step["loss"],
+                y_pred=step["y_pred"],
+            )  # fmt: skip
+        tally.look()
+        tally.read_batches(history[-1]["batches"])
+        history.record(f"{prefix}_batch_count", len(tally.sums))
+        row = tally.row()
+        for name, value in row.items():
+            history.record(name, value)
+        best, now = self._best.get(prefix, math.inf), row[f"{prefix}_loss"]
+        self._best[prefix] = min(best, now)
+        history.record(f"{prefix}_loss_best", now < best)
         if training:
-            balancer.end_epoch(weighed)
-            for task, mean in zip(tasks, _mean_weights(all_weights), strict=False):
-                history.record(f"weight_{task.name}", mean)
+            balancer.end_epoch(self.criterion_.weigh(tally.means().to(self.device)))
+            weights = _mean_weights(tally.balance)
+            for term, mean in zip(self.criterion_.names, weights, strict=False):
+                history.record(f"weight_{term}", mean)
+            if tally.penalties:
+                history.record("train_penalty", torch.stack(tally.penalties).mean().item())
 
-    def _non_finite(self, losses: Tensor, loss: float, prefix: str) -> NonFiniteLossError:
-        names = [
-            task.name
-            for task, finite in zip(self.criterion_.tasks, losses.isfinite().tolist(), strict=True)
-            if not finite
-        ]
-        which = ", ".join(map(repr, names)) or "all tasks together"
-        return NonFiniteLossError(
-            f"The {prefix} loss of task {which} became {loss} in epoch {len(self.history)}. The "
-            f"usual causes are a learning rate that is too high (lr={self.lr}), values of a very "
-            "large scale with numeric_features='passthrough', or extreme sample weights."
-        )
+    def on_epoch_begin(self, net: Any, *args: Any, **kwargs: Any) -> None:
+        """Begin a row of the history; of epochs before the last one batches are forgotten."""
+        super().on_epoch_begin(net, *args, **kwargs)
+        for row in self.history[-3:-2]:
+            row["batches"] = []
 
-    def epochs(self) -> list[dict[str, Any]]:
-        """Return the numbers of each epoch, without skorch's own bookkeeping."""
+    def validate(self) -> dict[str, float]:
+        """Return the losses of the rows held out, as a row of the history has them."""
+        assert self.valid_batches is not None
+        self._set_training(False)
+        tally = _Tally(self, "valid")
+        for batch in self.valid_batches:
+            tally.add(self.validation_step(batch), training=False)
+        tally.look()
+        return tally.row()
+
+    def epochs(self, since: int = 0) -> list[dict[str, Any]]:
+        """Return the numbers of the epochs from one on, without skorch's own bookkeeping."""
         hidden = ("_best", "_batch_count")
         return [
             {
@@ -200,7 +270,7 @@ class MultiTaskNet(NeuralNet):
                 for name, value in row.items()
                 if not name.endswith(hidden) and not isinstance(value, list | bool | str)
             }
-            for row in self.history
+            for row in self.history[since:]
         ]
 
     def decision_function(self, X: Any) -> NDArray:
@@ -208,20 +278,116 @@ class MultiTaskNet(NeuralNet):
         return self.forward(X).numpy(force=True)
 
 
-def _means(losses: list[Tensor], counts: list[Any]) -> Tensor:
-    """Return each task's mean loss over an epoch, (K,) float64 on the CPU, NaN without labels."""
-    each = torch.stack(losses).double().cpu()
-    if isinstance(counts[0], Tensor):
-        weight = torch.stack(counts).double().cpu()
-    else:
-        weight = torch.tensor(counts, dtype=torch.float64).unsqueeze(1)
-    return (each * weight).sum(0) / weight.sum(0)
+def _listens(callback: Callback, method_name: str) -> bool:
+    """Whether a callback does anything in a method."""
+    own = method_name in vars(callback)
+    return own or getattr(type(callback), method_name, None) is not getattr(
+        Callback, method_name, None
+    )
+
+
+class _Tally:
+    """Sums over the batches of an epoch, and a look at their losses from time to time."""
+
+    def __init__(self, net: MultiTaskNet, prefix: str) -> None:
+        self.net, self.prefix, self.criterion = net, prefix, net.criterion_
+        self.sums: list[Tensor] = []
+        self.weights: list[Tensor] = []
+        self.balance: list[Tensor | None] = []
+        self.penalties: list[Tensor] = []
+        self.losses: list[Tensor] = []
+        self.unseen: list[tuple[Tensor, Tensor]] = []
+        self.every = 1 if torch.device(net.device).type == "cpu" else CHECK_STEPS
+
+    def add(self, step: dict[str, Any], training: bool) -> Any:
+        """Take a step's sums; return its loss, on a GPU as a tensor."""
+        self.sums.append(step["sums"])
+        self.weights.append(step["weights"])
+        if training:
+            self.balance.append(self.criterion.balancer.weights)
+            if step["penalty"] is not None:
+                self.penalties.append(step["penalty"])
+        loss = step["loss"].detach()
+        self.unseen.append((loss, step["losses"]))
+        if len(self.unseen) >= self.every:
+            self.look()
+        if self.every == 1:
+            return loss.item()
+        self.losses.append(loss)
+        return loss
+
+    def look(self) -> None:
+        """Refuse losses that are not finite, or below zero where a balancer takes none."""
+        steps, self.unseen = self.unseen, []
+        if not steps:
+            return
+        one = len(steps) == 1
+        total = steps[0][0] if one else torch.stack([loss for loss, _ in steps]).sum()
+        if not math.isfinite(total.item()):
+            raise self._non_finite(steps)
+        if self.prefix == "train" and self.criterion.balancer.needs_positive:
+            each = [losses for _, losses in steps]
+            self._check_not_negative(each[0] if one else torch.stack(each).amin(0))
+
+    def read_batches(self, batches: list[dict[str, Any]]) -> None:
+        """Put numbers for the losses that were left on the GPU."""
+        if self.losses:
+            key = f"{self.prefix}_loss"
+            recorded = [batch for batch in batches if key in batch]
+            values = torch.stack(self.losses).tolist()
+            for batch, value in zip(recorded, values, strict=True):
+                batch[key] = value
+
+    def _non_finite(self, steps: list[tuple[Tensor, Tensor]]) -> NonFiniteLossError:
+        loss, losses = next(step for step in steps if not step[0].isfinite())
+        finite = zip(self.criterion.names, losses.isfinite().tolist(), strict=True)
+        which = ", ".join(repr(name) for name, fine in finite if not fine) or "all tasks together"
+        return NonFiniteLossError(
+            f"The {self.prefix} loss of task {which} became {loss.item()} in epoch "
+            f"{len(self.net.history)}. {causes(self.net)}"
+        )
+
+    def _check_not_negative(self, losses: Tensor) -> None:
+        lowest = int(losses.argmin())
+        value = losses[lowest].item()
+        if value < -ROUNDING:
+            raise ValueError(
+                f"The loss of task {self.criterion.names[lowest]!r} is {value}, below zero: this "
+                "balancer needs losses of at least 0. Add a constant to the loss of its kind, or "
+                "pass balancer='equal'."
+            )
+
+    def means(self) -> Tensor:
+        """Return each term's mean over the epoch, (M,) float64 on the CPU, NaN without labels."""
+        return _total(self.sums) / _total(self.weights)
+
+    def row(self) -> dict[str, float]:
+        """Return the losses as a row of the history has them."""
+        means = self.means()
+        # A term without a label in the rows has no loss and does not count.
+        total = self.criterion.weigh(means.to(self.net.device)).nansum().item()
+        row = {f"{self.prefix}_loss": total}
+        for term, mean in zip(self.criterion.names, means.tolist(), strict=True):
+            row[f"{self.prefix}_loss_{term}"] = mean
+        return row
+
+
+def causes(net: MultiTaskNet) -> str:
+    """Return what makes losses and weights infinite."""
+    return (
+        f"The usual causes are a learning rate that is too high (lr={net.lr}), values of a very "
+        "large scale with numeric_features='passthrough', or extreme sample weights."
+    )
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    return torch.stack(parts).double().sum(0).cpu()
 
 
 def _mean_weights(weights: list[Tensor | None]) -> list[float]:
-    """Return each task's mean weight over an epoch's steps, without those it was absent from.
+    """Return each term's mean weight over an epoch's steps, without those it was absent from.
 
-    Of a balancer that reports no weights there are none.
+    Empty for a balancer that reports no weights.
     """
     known = [w for w in weights if w is not None]
     return torch.stack(known).double().nanmean(0).tolist() if known else []
@@ -238,120 +404,31 @@ class Blocks:
         return torch.cat([task.link(logits[:, where]) for task, where in parts], dim=1)
 
 
-def carry_optimizer_state(old: MultiTaskNet, new: MultiTaskNet) -> None:
-    """Let a net's optimizer go on with copies of another's moments.
-
-    The two hold the same parameters in the same order. With another kind of optimizer there is
-    nothing to carry.
-    """
-    before, after = old.optimizer_, new.optimizer_
-    if type(before) is not type(after):
-        return
-    groups = zip(before.param_groups, after.param_groups, strict=False)
-    for group, twin in groups:
-        for p, q in zip(group["params"], twin["params"], strict=False):
-            if p in before.state and p.shape == q.shape:
-                after.state[q] = deepcopy(before.state[p])
-
-
 def make_net(
     module: MultiTaskModule,
-    criterion: MultiTaskLoss,
-    *,
-    optimizer: str | type[torch.optim.Optimizer],
-    lr: float,
-    weight_decay: float,
-    batch_size: int | None,
-    max_epochs: int,
-    callbacks: Sequence[Any],
-    device: torch.device,
-    dtype: torch.dtype,
+    criterion: Criterion,
+    training: Training,
     generator: torch.Generator,
-    verbose: int,
 ) -> MultiTaskNet:
-    """Put module, criterion and training parameters into a net that is ready to train.
-
-    `weight_decay` applies to weight matrices: not to biases, nor to embedding tables, where it
-    would touch every row at every step.
-    """
-    if isinstance(optimizer, str):
-        kind, options = OPTIMIZERS[optimizer]
-    else:
-        kind, options = optimizer, {}
-        module.embedding.sparse = (False,) * len(module.embedding.sparse)
-    # The last are a balancer's own parameters.
-    patterns = ("embedding.*", "*bias", "balancer.*")
-    undecayed = [(pattern, {"weight_decay": 0.0}) for pattern in patterns]
+    """Put module, criterion and training parameters into a net that is ready to train."""
+    kind, options = find_optimizer(training)
+    for block in module.embedding.values():
+        block.choose_sparse(training.sparse_embeddings if may_be_sparse(training) else False)
     net = MultiTaskNet(
-        module=module.to(dtype),
-        criterion=criterion.to(dtype),
+        module=module.to(training.dtype),
+        criterion=criterion.to(training.dtype),
         optimizer=kind,
-        optimizer__weight_decay=weight_decay,
-        optimizer__param_groups=undecayed if weight_decay else [],
-        lr=lr,
-        max_epochs=max_epochs,
-        batch_size=-1 if batch_size is None else batch_size,
+        lr=training.lr,
+        batch_size=-1 if training.batch_size is None else training.batch_size,
         iterator_train=Batches,
         iterator_train__shuffle=True,
         iterator_train__generator=generator,
         iterator_valid=Batches,
         train_split=None,
-        callbacks=list(callbacks),
-        predict_nonlinearity=Blocks(criterion.tasks),
-        device=device,
-        verbose=verbose,
+        callbacks=list(training.callbacks),
+        predict_nonlinearity=Blocks(criterion.objective.tasks),
+        device=training.device,
+        verbose=training.verbose,
         **{f"optimizer__{name}": value for name, value in options.items()},
     )
     return net.initialize()
-
-
-def fit_epochs(
-    net: MultiTaskNet,
-    rows: Rows,
-    valid: Rows | None,
-    epochs: int,
-    hook: EpochHook | None = None,
-) -> MultiTaskNet:
-    """Train for some epochs, every random number drawn from generators of the net's own.
-
-    Parameters
-    ----------
-    net : MultiTaskNet
-        An initialized net; training goes on from where it stands.
-    rows, valid : Rows
-        Rows to train on, and rows held out or None.
-    epochs : int
-        Number of epochs at most.
-    hook : EpochHook, optional
-        What to call back in this run only.
-    """
-    callbacks = net.callbacks_
-    if hook is not None:
-        net.callbacks_ = [("begin", hook), *callbacks, ("stop", hook.stopper)]
-    net.train_split = None if valid is None else predefined_split(valid)
-    seed = int(torch.randint(2**62, (), generator=net.iterator_train__generator))
-    net.module_.set_generator(torch.Generator(net.device).manual_seed(seed))
-    try:
-        with keep_memory():
-            net.partial_fit(rows, epochs=epochs)
-    finally:
-        net.module_.set_generator(None)
-        net.train_split, net.callbacks_ = None, callbacks
-    embedding = net.module_.embedding
-    if embedding.n_categorical:
-        embedding.fill_unseen(rows.categorical)
-    net.module_.eval()
-    return net
-
-
-def predict_logits(module: nn.Module, rows: Rows, method: str = "forward") -> Tensor:
-    """Return the float64 logits of all rows, (n, L), on the CPU, with the module in eval mode."""
-    if module.training:  # walking through all submodules takes longer than a small one's forward
-        module.eval()
-    function = getattr(module, method)
-    with torch.inference_mode():
-        parts = [
-            function(inputs["numeric"], inputs["categorical"])
-            for inputs, _ in Batches(rows, PREDICT_ROWS)
-        ]
-        return torch.cat(parts).cpu().to(torch.float64)

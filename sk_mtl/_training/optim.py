@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sk_mtl.nn.embedding import sum_rows
+from sk_mtl.nn.blocks.tables import sum_slots
 
 aten = torch.ops.aten
 
@@ -42,8 +42,8 @@ class _Update:
                 moment.masked_fill_(moment.abs() < 1e8 * torch.finfo(moment.dtype).tiny, 0.0)
 
     def run(self, group: dict[str, Any]) -> None:
-        # torch.optim.Adam's own kernel: half of a step of a small network went to what stands
-        # around it.
+        # The kernel of torch.optim.Adam without torch's wrapper, which took half of a small
+        # network's step.
         beta1, beta2 = group["betas"]
         kernel = aten._fused_adamw_ if group["decoupled_weight_decay"] else aten._fused_adam_
         kernel(
@@ -64,10 +64,10 @@ class _Update:
 
 
 class LazyAdam(torch.optim.Optimizer):
-    """Adam that, for a sparse gradient, reads and writes only the rows touched.
+    """Adam that, for a sparse gradient, reads and writes only the slots touched.
 
     For dense gradients it is `torch.optim.Adam` (or `AdamW`), all parameters in one fused step.
-    For sparse ones it does what `torch.optim.SparseAdam` does: moments of rows that a batch does
+    For sparse ones it does what `torch.optim.SparseAdam` does: moments of slots that a batch does
     not touch stay as they are, bias correction counts all steps. A step's cost does not depend on
     the size of the table.
 
@@ -87,7 +87,7 @@ class LazyAdam(torch.optim.Optimizer):
         Whether the penalty is AdamW's.
     """
 
-    # What torch puts around it imports its compiler, two seconds of a process's first fit.
+    # torch's decorator imports its compiler, which costs a process's first fit two seconds.
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 
     def __init__(
@@ -128,7 +128,7 @@ class LazyAdam(torch.optim.Optimizer):
                     state["exp_avg_sq"] = torch.zeros_like(p)
                 step = state["step"] = state["step"] + 1
                 if grad.is_sparse:
-                    self._step_rows(group, p, grad, state)
+                    self._step_slots(group, p, grad, state)
                     continue
                 dense.append(p, grad, state["exp_avg"], state["exp_avg_sq"], step)
             if dense.params:
@@ -144,32 +144,32 @@ class LazyAdam(torch.optim.Optimizer):
             for p in group["params"]:
                 p.grad = None
 
-    def _step_rows(
+    def _step_slots(
         self, group: dict[str, Any], p: Tensor, grad: Tensor, state: dict[str, Any]
     ) -> None:
-        rows, g = self._sum_rows(p, grad)
+        slots, g = self._sum_slots(p, grad)
         whole = (p, state["exp_avg"], state["exp_avg_sq"])
-        part = [tensor.index_select(0, rows) for tensor in whole]
+        part = [tensor.index_select(0, slots) for tensor in whole]
         touched = _Update()
         touched.append(part[0], g, part[1], part[2], state["step"])
         touched.run({**group, "weight_decay": 0.0})
         for tensor, values in zip(whole, part, strict=True):
-            tensor.index_copy_(0, rows, values)
+            tensor.index_copy_(0, slots, values)
 
-    def _sum_rows(self, p: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the distinct rows of a sparse gradient, in no order, and their sums."""
-        rows, values = grad._indices()[0], grad._values()
+    def _sum_slots(self, p: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the distinct slots of a sparse gradient, in no order, and their sums."""
+        slots, values = grad._indices()[0], grad._values()
         if grad.is_coalesced():
-            return rows, values
-        # Not in the state: `load_state_dict` makes floats of what stands there.
+            return slots, values
+        # Kept outside `state`, because `load_state_dict` casts its entries to float.
         marks = self.__dict__.setdefault("_marks", {})
         if p not in marks:
             marks[p] = torch.empty(len(p), dtype=torch.int32, device=p.device)
-        # In each row's mark stands the last of its entries, which counts for all of them. A sort,
-        # as `coalesce` does, takes several times as long.
-        position = torch.arange(len(rows), dtype=torch.int32, device=p.device)
-        last = marks[p].scatter_(0, rows, position).gather(0, rows)
+        # `marks[slot]` is the position of the slot's last entry; that entry stands for all. A
+        # sort, as in `coalesce`, takes several times as long.
+        position = torch.arange(len(slots), dtype=torch.int32, device=p.device)
+        last = marks[p].scatter_(0, slots, position).gather(0, slots)
         counts = last == position
         place = (counts.cumsum(0) - 1).index_select(0, last)
-        distinct = rows.masked_select(counts)
-        return distinct, sum_rows(values, place, len(distinct))
+        distinct = slots.masked_select(counts)
+        return distinct, sum_slots(values, place, len(distinct))

@@ -1,12 +1,12 @@
 """ESMM: a chain of conversions, learned over all impressions."""
 
-import warnings
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
-from sk_mtl.base import ArrayLike, MultiTaskEstimator, NDArray, Tasks
+from sk_mtl._chains import ChainEstimator
+from sk_mtl.base import ArrayLike, NDArray
 from sk_mtl.nn import ProbabilityChain
 
 
@@ -37,7 +37,7 @@ class SharedEmbeddingBottom(nn.Module):
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ESMM(MultiTaskEstimator):
+class ESMM(ChainEstimator):
     r"""Entire space multi-task model (ESMM): click, then conversion, over all impressions.
 
     `y` holds one column per step of a chain: click, click-and-conversion, and so on; a row that
@@ -49,6 +49,9 @@ class ESMM(MultiTaskEstimator):
 
     Parameters
     ----------
+    positive : label, list or dict, default=None
+        The class that says "reached", such as "click": one label for all tasks, or one per task
+        as a list or a dict by name. None: the second class in sorted order, of booleans True.
     {common_parameters}
 
     Attributes
@@ -64,8 +67,10 @@ class ESMM(MultiTaskEstimator):
     with the click y and the conversion z, both sums over all impressions (as means here). The
     product is taken in logit space, see `sk_mtl.nn.logit_of_product`.
 
-    All tasks must be binary, in the order of the chain. There are at least two of them. Rows whose
-    labels skip a step are trained as they are, with one warning that counts them.
+    All tasks must be binary, in the order of the chain. There are at least two of them. A label
+    that was not observed is known where the others imply it: without a click there was no
+    conversion, and a conversion had a click. Rows whose labels contradict that are trained as they
+    are, with one warning that counts them.
 
     References
     ----------
@@ -81,31 +86,6 @@ class ESMM(MultiTaskEstimator):
     >>> model.predict_conversion_rate(world.data).shape
     (500,)
     """
-
-    _classes_only: ClassVar[bool] = True
-
-    def _check_tasks(self, tasks: Tasks, targets: NDArray) -> None:
-        for task in tasks:
-            if task.classes_ is None or task.n_logits != 1:
-                raise ValueError(
-                    f"ESMM takes binary tasks only, and task {task.name!r} is of kind "
-                    f"{task.kind!r}. Leave it out, or use MMoE or PLE."
-                )
-        if len(tasks) < 2:
-            raise ValueError(
-                "ESMM needs at least two tasks, the steps of a chain such as click and "
-                f"click-and-conversion; y has one column, {tasks[0].name!r}. For one task use "
-                "SharedBottom."
-            )
-        skipped = (targets[:, 1:] > targets[:, :-1]).any(axis=1)  # comparisons with NaN are False
-        if skipped.any():
-            names = " -> ".join(task.name for task in tasks)
-            warnings.warn(
-                f"{int(skipped.sum())} rows have come to a step of {names} without the step before "
-                "it; ESMM takes y as nested (conversion implies click).",
-                UserWarning,
-                stacklevel=2,
-            )
 
     def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> nn.Module:
         return SharedEmbeddingBottom(in_features, n_tasks)

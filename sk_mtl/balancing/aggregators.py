@@ -1,15 +1,15 @@
 """Aggregators of the package TorchJD: gradients combined so that they do not conflict."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
-from sk_mtl.balancing._checks import check_choice, check_per_task
+from sk_mtl._checks import check_choice, numbers_per_task
 from sk_mtl.balancing.base import own_generator
 from sk_mtl.balancing.gradients import GradientBalancer
 
@@ -122,6 +122,7 @@ class TorchJDBalancer(GradientBalancer):
         super().begin(generator)
         self.generator = own_generator(generator)
         self.rule, self.scale_free = self._make_rule()
+        self.rules: dict[tuple[int, ...], Any] = {}
         self.vectors = {
             name: vector
             for name in PER_TASK
@@ -152,7 +153,7 @@ class TorchJDBalancer(GradientBalancer):
                 )
             rule = deepcopy(self.aggregator)
             return rule, type(rule) in known
-        check_choice("aggregator", self.aggregator, list(AGGREGATORS))
+        check_choice("balancer__aggregator", self.aggregator, list(AGGREGATORS))
         name, defaults = AGGREGATORS[self.aggregator]
         rule = self._build(getattr(aggregation, name), {**defaults, **(self.options or {})})
         return rule, type(rule) in known
@@ -160,7 +161,7 @@ class TorchJDBalancer(GradientBalancer):
     def _build(self, cls: Any, options: dict[str, Any]) -> Any:
         for name in PER_TASK:
             if options.get(name) is not None:
-                values = check_per_task(f"options[{name!r}]", options[name], self.names)
+                values = numbers_per_task(f"balancer__options[{name!r}]", options[name], self.names)
                 options[name] = torch.tensor(values)
         if cls.__name__ == "NashMTL":
             options["n_tasks"] = len(self.names)
@@ -183,20 +184,67 @@ class TorchJDBalancer(GradientBalancer):
         if not norm.isfinite():  # then the net will stop; a solver would fail obscurely before
             return [g.sum(0) for g in rows]
         scale = norm.clamp(min=torch.finfo(norm.dtype).tiny) if self.scale_free else 1.0
-        self._fit_rule(present, matrix)
-        with private_draws(self.generator, matrix.device), warnings.catch_warnings():
-            # Of NashMTL's solver: nothing that a user could change.
+        with OwnDraws(self.generator), warnings.catch_warnings():
+            # NashMTL's solver warns of what no user could change.
             warnings.filterwarnings("ignore", "You are solving a parameterized|Solution may be in")
-            vector = self.rule(matrix / scale) * scale
+            vector = self._rule_for(present, matrix)(matrix / scale) * scale
         return vector.split([g.shape[1] for g in rows])
 
-    def _fit_rule(self, present: Sequence[int], matrix: Tensor) -> None:
-        """Tell an aggregator that knows the tasks which of them there are in the batch."""
+    def _rule_for(self, present: Sequence[int], matrix: Tensor) -> Any:
+        """Return the aggregator for the tasks that a batch has.
+
+        One that remembers steps is kept once for each set of tasks: a task that is absent from a
+        batch does not move what is known of all of them.
+        """
+        tasks = tuple(present)
+        if tasks not in self.rules:
+            rule = deepcopy(self.rule)
+            if getattr(rule, "n_tasks", len(tasks)) != len(tasks):
+                rule.n_tasks = len(tasks)
+                rule.reset()
+            self.rules[tasks] = rule
+        rule = self.rules[tasks]
         for name, vector in self.vectors.items():
-            setattr(self.rule, name, vector[list(present)].to(matrix))
-        if getattr(self.rule, "n_tasks", len(present)) != len(present):
-            self.rule.n_tasks = len(present)
-            self.rule.reset()
+            setattr(rule, name, vector[list(tasks)].to(matrix))
+        return rule
+
+    def get_state(self) -> dict[str, Any]:
+        """Return copies of what the aggregators remember, and the generator's state."""
+        rules = {tasks: remembered(rule) for tasks, rule in self.rules.items()}
+        return {"generator": self.generator.get_state(), "rules": rules}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over what `get_state` returned."""
+        self.generator.set_state(state["generator"].cpu())
+        self.rules = {tasks: deepcopy(self.rules.get(tasks, self.rule)) for tasks in state["rules"]}
+        for tasks, found in state["rules"].items():
+            remember(self.rules[tasks], found, len(tasks))
+
+
+def remembered(rule: Any) -> dict[str, dict[str, Any]]:
+    """Return the numbers and arrays among the attributes of an aggregator and its parts."""
+    kinds = (Tensor, int, float, str, tuple, type(None))
+    return {
+        path: {
+            name: deepcopy(value)
+            for name, value in vars(part).items()
+            if isinstance(value, kinds) or hasattr(value, "dtype")
+        }
+        for path, part in rule.named_modules()
+    }
+
+
+def remember(rule: Any, found: dict[str, dict[str, Any]], n_tasks: int) -> None:
+    """Give an aggregator what `remembered` returned."""
+    if getattr(rule, "n_tasks", n_tasks) != n_tasks:
+        rule.n_tasks = n_tasks
+        rule.reset()
+    for path, values in found.items():
+        part = rule.get_submodule(path)
+        vars(part).update({name: deepcopy(value) for name, value in values.items()})
+        # NashMTL poses its problem at step 0; one that was never posed is posed from here on.
+        if "step" in values and not hasattr(part, "prob"):
+            part.step = 0.0
 
 
 def _import_torchjd(aggregator: Any) -> Any:
@@ -209,23 +257,32 @@ def _import_torchjd(aggregator: Any) -> Any:
     return torchjd.aggregation
 
 
-@contextmanager
-def private_draws(generator: torch.Generator, device: torch.device) -> Iterator[None]:
-    """Let code that draws from torch's global generators draw from another one.
+class OwnDraws(TorchFunctionMode):
+    """Let random functions of torch draw from one generator while the block runs.
+
+    They do so in this thread only, and no global generator moves.
 
     Parameters
     ----------
     generator : torch.Generator
-        Source of the random numbers.
-    device : torch.device
-        Where the code draws some, beside the CPU.
+        Source of the random numbers, on the CPU.
     """
-    seed = int(torch.randint(2**62, (), generator=generator))
-    elsewhere = device.type != "cpu"
-    kind = device.type if elsewhere else "cuda"
-    with torch.random.fork_rng(devices=[device] if elsewhere else [], device_type=kind):
-        # Not torch.manual_seed: it would also seed a GPU that is not in use yet, and for good.
-        torch.default_generator.manual_seed(seed)
-        if elsewhere:
-            getattr(torch, kind).manual_seed(seed)
-        yield
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch, a random one with the generator."""
+        kwargs = dict(kwargs or {})
+        if func not in DRAWS or kwargs.get("generator") is not None:
+            return func(*args, **kwargs)
+        device = kwargs.pop("device", None)
+        drawn = func(*args, **kwargs, generator=self.generator)
+        return drawn if device is None else drawn.to(device)
+
+
+DRAWS = (torch.rand, torch.randn, torch.randint, torch.randperm)
+"""The functions that TorchJD's aggregators draw by."""

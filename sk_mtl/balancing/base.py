@@ -23,18 +23,22 @@ class Step:
     features : Tensor of shape (B, K, H) or None
         The bottom's output where it is one representation for all tasks: its K slices are equal,
         and all shared parameters lie before it.
+    present : Tensor of shape (K,) of bool, or None
+        Which losses the batch says something of: those with a label in it. None: all.
     """
 
     shared: Sequence[nn.Parameter]
     own: Sequence[nn.Parameter]
     features: Tensor | None = None
+    present: Tensor | None = None
 
 
 class LossBalancer(nn.Module, ABC):
     """Turn the vector of task losses into gradients.
 
     A method that weighs losses overrides `forward`; one that works on gradients overrides
-    `backward` (see `GradientBalancer`). Constructors store their parameters, as scikit-learn's
+    `backward` (see `GradientBalancer`). A `forward` that does not care which tasks are absent may
+    take the losses alone. Constructors store their parameters, as scikit-learn's
     do; `begin` validates them and creates what is to be trained or remembered. An instance is
     copied at `fit`, so one instance may serve several estimators.
 
@@ -42,21 +46,21 @@ class LossBalancer(nn.Module, ABC):
     ----------
     step_hook : bool
         Whether `after_step` is to be called.
-    reads_zero : bool
-        Whether a loss of zero tells the method that a task is absent, see Notes.
+    needs_positive : bool
+        Whether the method compares losses, so that none may be below zero.
     weights : Tensor of shape (K,) or None
         Weight of each task in the last step, NaN where a task had no label in it (`EqualBalancer`
         says one).
 
     Notes
     -----
-    A loss of exactly zero is a task without a label in the batch. No method lets it count, and
-    those that compare losses or gradients leave out one below zero too: the loss of a kind of
-    task of one's own must be above zero.
+    The losses of a step are unbiased estimates of the tasks' mean losses over all rows to train
+    on. A task without a label in the batch is absent: its loss is zero, no method lets it count,
+    and it leaves what a method remembers of the task as it is.
     """
 
     step_hook: ClassVar[bool] = False
-    reads_zero: ClassVar[bool] = True
+    needs_positive: ClassVar[bool] = True
     weights: Tensor | None = None
     names: tuple[str, ...]
     regression: tuple[bool, ...]
@@ -131,6 +135,7 @@ class LossBalancer(nn.Module, ABC):
         """
         self.names, self.regression = tuple(names), tuple(regression)
         self.weights = None
+        self._takes_present = "present" in inspect.signature(self.forward).parameters
         self.begin(generator)
 
     def begin(self, generator: torch.Generator | None) -> None:
@@ -143,8 +148,29 @@ class LossBalancer(nn.Module, ABC):
         """
 
     @abstractmethod
-    def forward(self, losses: Tensor) -> Tensor:
-        """Reduce the task losses, (K,) -> scalar."""
+    def forward(self, losses: Tensor, present: Tensor | None = None) -> Tensor:
+        """Reduce the task losses.
+
+        Parameters
+        ----------
+        losses : Tensor of shape (K,)
+            The task losses, times `loss_weights`; zero where absent.
+        present : Tensor of shape (K,) of bool, optional
+            Which tasks have labels in the batch; None: all.
+
+        Returns
+        -------
+        Tensor
+            A scalar.
+        """
+
+    _takes_present = True
+
+    def reduce(self, losses: Tensor, present: Tensor | None) -> Tensor:
+        """Call `forward` with what it takes."""
+        if present is None or not self._takes_present:
+            return self(losses)
+        return self(losses, present)
 
     def backward(self, losses: Tensor, step: Step) -> Tensor:
         """Accumulate gradients into ``.grad`` and return the reduced loss.
@@ -162,11 +188,16 @@ class LossBalancer(nn.Module, ABC):
             A detached scalar, what the step reduced.
         """
         leaf = losses.detach().requires_grad_()
-        loss = self(leaf)
+        loss = self.reduce(leaf, step.present)
         loss.backward()
-        assert leaf.grad is not None
-        self.weights = leaf.grad.where(observed(leaf), torch.nan)
-        losses.backward(leaf.grad)
+        weights = leaf.grad
+        assert weights is not None
+        if step.present is None:
+            self.weights = weights
+        else:
+            self.weights = weights.where(step.present, torch.nan)
+            weights = weights.where(step.present, 0.0)
+        losses.backward(weights)
         return loss.detach()
 
     def after_step(self, losses: Tensor) -> None:
@@ -187,14 +218,62 @@ class LossBalancer(nn.Module, ABC):
             The epoch's mean training losses in float64, NaN for a task without a label in it.
         """
 
+    def get_state(self) -> dict[str, Any]:
+        """Return copies of what the method remembers: tensors, numbers, strings, tuples.
 
-def observed(losses: Tensor) -> Tensor:
-    """Return which tasks have a label in the batch, (K,) -> (K,) of bool.
+        Parameters that the optimizer moves are not among them.
+        """
+        given = {*self._parameter_names(), "training"}
+        plain = {
+            name: _copied(value)
+            for name, value in vars(self).items()
+            if not name.startswith("_") and name not in given
+        }
+        buffers = {}
+        for path, part in self.named_modules():
+            for name, tensor in part._buffers.items():
+                key = f"{path}.{name}" if path else name
+                buffers[key] = None if tensor is None else tensor.detach().clone()
+        return {"plain": plain, "buffers": buffers}
 
-    Losses too small for their reciprocal to be finite count as zero. NaN counts as a label, so
-    that it shows in the reduced loss.
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over what `get_state` returned.
+
+        Parameters
+        ----------
+        state : dict
+            The state of a balancer with the same parameters and tasks.
+        """
+        for name, value in state["plain"].items():
+            now = getattr(self, name, None)
+            if isinstance(now, torch.Generator):
+                now.set_state(value.cpu())
+            else:
+                setattr(self, name, _copied(value))
+        for key, tensor in state["buffers"].items():
+            path, _, name = key.rpartition(".")
+            setattr(self.get_submodule(path), name, _copied(tensor))
+
+
+def _copied(value: Any) -> Any:
+    """Return a copy of a tensor, the state of a generator, and anything else as it is."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    return value.get_state() if isinstance(value, torch.Generator) else value
+
+
+def mask(losses: Tensor, present: Tensor | None) -> Tensor:
+    """Return which tasks are present as a mask, also where all are: (K,) of bool."""
+    return torch.ones_like(losses, dtype=torch.bool) if present is None else present
+
+
+def logarithms(losses: Tensor, present: Tensor, eps: float = 0.0) -> Tensor:
+    """Return the logarithms of losses, zero of absent ones: (K,) -> (K,).
+
+    A loss of zero counts as the smallest number whose reciprocal is finite.
     """
-    return ~(losses.detach() <= torch.finfo(losses.dtype).tiny)
+    above_zero = (losses + eps).clamp(min=torch.finfo(losses.dtype).tiny)
+    return torch.where(present, above_zero, 1.0).log()
 
 
 def own_generator(generator: torch.Generator | None) -> torch.Generator:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sk_mtl.balancing._checks import check_number
+from sk_mtl._checks import check_number
 from sk_mtl.balancing.base import LossBalancer
 
 
@@ -46,7 +46,7 @@ class DWABalancer(LossBalancer):
 
     def begin(self, generator: torch.Generator | None) -> None:
         """Forget all epochs."""
-        check_number("temperature", self.temperature, 0, above=True)
+        check_number("balancer__temperature", self.temperature, 0, above=True)
         for name in ("last", "before_last"):
             self.register_buffer(name, torch.full((len(self.names),), torch.nan))
 
@@ -57,7 +57,7 @@ class DWABalancer(LossBalancer):
         ratio = ratio.clamp(max=torch.finfo(ratio.dtype).max)  # softmax of infinity is NaN
         return len(ratio) * torch.softmax(ratio / self.temperature, 0)
 
-    def forward(self, losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, present: Tensor | None = None) -> Tensor:
         """Sum the weighted task losses, (K,) -> scalar."""
         return (self.task_weights() * losses).sum()
 

@@ -16,9 +16,9 @@ class EqualBalancer(LossBalancer):
     tensor(3.5000)
     """
 
-    reads_zero = False
+    needs_positive = False
 
-    def forward(self, losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, present: Tensor | None = None) -> Tensor:
         """Sum the task losses, (K,) -> scalar."""
         return losses.sum()
 

@@ -5,9 +5,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from sk_mtl._checks import check_number
 from sk_mtl.balancing._adam import TaskAdam
-from sk_mtl.balancing._checks import check_number
-from sk_mtl.balancing.base import LossBalancer, observed
+from sk_mtl.balancing.base import LossBalancer, logarithms, mask
 
 EPS = 1e-8
 """Added to a loss before its logarithm, as in the authors' code."""
@@ -59,6 +59,7 @@ class FAMOBalancer(LossBalancer):
     step_hook: ClassVar[bool] = True
     logits: Tensor
     before: Tensor
+    present: Tensor
 
     def __init__(self, gamma: float = 1e-3, lr: float = 0.025) -> None:
         super().__init__()
@@ -66,29 +67,27 @@ class FAMOBalancer(LossBalancer):
 
     def begin(self, generator: torch.Generator | None) -> None:
         """Begin with even shares."""
-        check_number("gamma", self.gamma, 0)
-        check_number("lr", self.lr, 0, above=True)
+        check_number("balancer__gamma", self.gamma, 0)
+        check_number("balancer__lr", self.lr, 0, above=True)
         self.register_buffer("logits", torch.zeros(len(self.names)))
         self.adam = TaskAdam(len(self.names))
 
-    def forward(self, losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, present: Tensor | None = None) -> Tensor:
         """Reduce the task losses, (K,) -> scalar."""
-        self.before = losses.detach()
+        self.before, self.present = losses.detach(), mask(losses, present)
         share = self._shares()
-        losses = losses + EPS
-        total = (share / losses.detach()).sum()
+        total = (share / (losses.detach() + EPS)).sum()
         scaled = share / torch.where(total > 0, total, 1.0)
-        return (scaled * losses.log()).sum()
+        return (scaled * logarithms(losses, self.present, EPS)).sum()
 
     def after_step(self, losses: Tensor) -> None:
         """Move the logits by how much each loss fell."""
-        present = observed(self.before)
-        share = self._shares()
-        fall = (self.before + EPS).log() - (losses + EPS).log()
+        present, share = self.present, self._shares()
+        fall = logarithms(self.before, present, EPS) - logarithms(losses, present, EPS)
         gradient = share * (fall - (share * fall).sum()) + self.gamma * self.logits
         self.logits = self.logits + self.adam(gradient, self.lr, present)
 
     def _shares(self) -> Tensor:
         """Return the softmax of the logits over the tasks present in the batch."""
-        share = torch.softmax(self.logits, 0) * observed(self.before)
+        share = torch.softmax(self.logits, 0) * self.present
         return share / share.sum().clamp(min=torch.finfo(share.dtype).tiny)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sk_mtl.balancing._checks import check_per_task
+from sk_mtl._checks import weights_per_task
 from sk_mtl.balancing.base import LossBalancer
 
 
@@ -38,11 +38,9 @@ class FixedBalancer(LossBalancer):
 
     def begin(self, generator: torch.Generator | None) -> None:
         """Check the weights."""
-        weights = check_per_task("task_weights", self.task_weights, self.names)
-        if not any(weights):
-            raise ValueError("`balancer__task_weights` are all zero; at least one task must count.")
+        weights = weights_per_task("balancer__task_weights", self.task_weights, self.names)
         self.register_buffer("factors", torch.tensor(weights))
 
-    def forward(self, losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, present: Tensor | None = None) -> Tensor:
         """Sum the weighted task losses, (K,) -> scalar."""
         return (self.factors * losses).sum()

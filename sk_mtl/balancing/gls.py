@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sk_mtl.balancing.base import LossBalancer, observed
+from sk_mtl.balancing.base import LossBalancer, logarithms, mask
 
 
 class GLSBalancer(LossBalancer):
@@ -26,9 +26,8 @@ class GLSBalancer(LossBalancer):
     2.0
     """
 
-    def forward(self, losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, present: Tensor | None = None) -> Tensor:
         """Take the geometric mean, (K,) -> scalar."""
-        present = observed(losses)
-        logs = torch.where(present, losses, 1.0).log()
-        mean = logs.sum() / present.sum().clamp(min=1)
+        present = mask(losses, present)
+        mean = logarithms(losses, present).sum() / present.sum().clamp(min=1)
         return torch.where(present.any(), mean.exp(), 0.0)

@@ -7,8 +7,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from sk_mtl.balancing._checks import check_choice
-from sk_mtl.balancing.base import LossBalancer, Step, observed
+from sk_mtl._checks import check_choice
+from sk_mtl.balancing.base import LossBalancer, Step, mask
 
 PLACES = ("auto", "features", "parameters")
 """Where gradients can be compared."""
@@ -88,9 +88,9 @@ class GradientBalancer(LossBalancer):
 
     def begin(self, generator: torch.Generator | None) -> None:
         """Check where gradients are to be compared."""
-        check_choice("on", self.on, PLACES)
+        check_choice("balancer__on", self.on, PLACES)
 
-    def forward(self, losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, present: Tensor | None = None) -> Tensor:
         """Sum the task losses, (K,) -> scalar: what is reported of a step."""
         return losses.sum()
 
@@ -128,7 +128,7 @@ class GradientBalancer(LossBalancer):
         """
         values = losses.detach()
         self.weights = torch.full_like(values, torch.nan)
-        present = observed(values).nonzero().flatten().tolist()
+        present = mask(values, step.present).nonzero().flatten().tolist()
         # With a loss that is not finite the net stops training; a solver would hide that.
         if not present or not values.isfinite().all():
             return values.sum()

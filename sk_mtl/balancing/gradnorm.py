@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sk_mtl._checks import check_choice, check_number
 from sk_mtl.balancing._adam import TaskAdam
-from sk_mtl.balancing._checks import check_choice, check_number
-from sk_mtl.balancing.base import LossBalancer, Step, observed
+from sk_mtl.balancing.base import LossBalancer, Step, mask
 from sk_mtl.balancing.gradients import PLACES, choose_features
 
 LEAST = 1e-3
@@ -74,14 +74,14 @@ class GradNormBalancer(LossBalancer):
 
     def begin(self, generator: torch.Generator | None) -> None:
         """Begin with equal weights."""
-        check_number("alpha", self.alpha, 0)
-        check_number("lr", self.lr, 0, above=True)
-        check_choice("on", self.on, PLACES)
+        check_number("balancer__alpha", self.alpha, 0)
+        check_number("balancer__lr", self.lr, 0, above=True)
+        check_choice("balancer__on", self.on, PLACES)
         self.register_buffer("factors", torch.ones(len(self.names)))
         self.register_buffer("initial", torch.full((len(self.names),), torch.nan))
         self.adam = TaskAdam(len(self.names))
 
-    def forward(self, losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, present: Tensor | None = None) -> Tensor:
         """Sum the weighted task losses, (K,) -> scalar."""
         return (self.factors * losses).sum()
 
@@ -103,13 +103,13 @@ class GradNormBalancer(LossBalancer):
         features = choose_features(self.on, step)
         norms = gradient_norms(losses, last_layer(step.shared) if features is None else features)
         total = super().backward(losses, step)
-        self._move(losses.detach(), norms)
+        self._move(losses.detach(), norms, mask(losses, step.present))
         return total
 
     @torch.no_grad()
-    def _move(self, losses: Tensor, norms: Tensor) -> None:
-        """Move the weights by the step's losses and gradient norms, (K,) and (K,)."""
-        present = observed(losses)
+    def _move(self, losses: Tensor, norms: Tensor, present: Tensor) -> None:
+        """Move the weights by the step's losses and gradient norms, all of them (K,)."""
+        losses = losses.clamp(min=torch.finfo(losses.dtype).tiny)
         self.initial = torch.where(self.initial.isnan() & present, losses, self.initial)
         n = present.sum().clamp(min=1)
         ratio = torch.where(present, losses / self.initial, 0.0)

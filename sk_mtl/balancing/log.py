@@ -1,9 +1,8 @@
 """The sum of log losses."""
 
-import torch
 from torch import Tensor
 
-from sk_mtl.balancing.base import LossBalancer, observed
+from sk_mtl.balancing.base import LossBalancer, logarithms, mask
 
 EPS = 1e-8
 """Added to a loss before its logarithm, as in the authors' code."""
@@ -34,6 +33,6 @@ class LogBalancer(LossBalancer):
     tensor(1.3863)
     """
 
-    def forward(self, losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, present: Tensor | None = None) -> Tensor:
         """Sum the log losses, (K,) -> scalar."""
-        return torch.where(observed(losses), losses + EPS, 1.0).log().sum()
+        return logarithms(losses, mask(losses, present), EPS).sum()

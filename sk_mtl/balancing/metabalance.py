@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sk_mtl.balancing._checks import check_number, is_number
+from sk_mtl._checks import check_number
 from sk_mtl.balancing.gradients import GradientBalancer
 
 
@@ -66,9 +66,8 @@ class MetaBalanceBalancer(GradientBalancer):
     def begin(self, generator: torch.Generator | None) -> None:
         """Find the target task, and forget all magnitudes."""
         super().begin(generator)
-        check_number("beta", self.beta, 0, 1)
-        if not is_number(self.relax) or not 0 <= self.relax <= 1:
-            raise ValueError(f"`balancer__relax` must be a number in [0, 1], got {self.relax!r}.")
+        check_number("balancer__relax", self.relax, 0, 1)
+        check_number("balancer__beta", self.beta, 0, 1, below=True)
         self.position = self._find_target()
         self.register_buffer("magnitudes", None)
         self.register_buffer("counts", torch.zeros(len(self.names)))

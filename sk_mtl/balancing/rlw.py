@@ -34,7 +34,7 @@ class RLWBalancer(LossBalancer):
         """Begin a stream of random numbers."""
         self.generator = own_generator(generator)
 
-    def forward(self, losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, present: Tensor | None = None) -> Tensor:
         """Sum the task losses with random weights, (K,) -> scalar."""
         draws = torch.randn(len(losses), generator=self.generator)
         return (torch.softmax(draws.to(losses), 0) * losses).sum()

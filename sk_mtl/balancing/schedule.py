@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sk_mtl.balancing._checks import check_per_task
+from sk_mtl._checks import numbers_per_task
 from sk_mtl.balancing.fixed import FixedBalancer
 
 
@@ -50,11 +50,11 @@ class ScheduleBalancer(FixedBalancer):
     def begin(self, generator: torch.Generator | None) -> None:
         """Check weights and ratios, and begin with the first epoch."""
         super().begin(generator)
-        ratios = check_per_task("gamma", self.gamma, self.names, above=True)
+        ratios = numbers_per_task("balancer__gamma", self.gamma, self.names, above=True)
         self.register_buffer("ratios", torch.tensor(ratios))
         self.epoch = 0
 
-    def forward(self, losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, present: Tensor | None = None) -> Tensor:
         """Sum the task losses with the epoch's weights, (K,) -> scalar."""
         return super().forward(self.ratios**self.epoch * losses)
 

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from sk_mtl.balancing._checks import check_count, check_number
-from sk_mtl.balancing.base import LossBalancer, observed
+from sk_mtl._checks import check_count, check_number
+from sk_mtl.balancing.base import LossBalancer, logarithms, mask
 
 
 class STCHBalancer(LossBalancer):
@@ -53,18 +53,19 @@ class STCHBalancer(LossBalancer):
 
     def begin(self, generator: torch.Generator | None) -> None:
         """Begin the warm-up."""
-        check_number("mu", self.mu, 0, above=True)
-        check_count("warmup", self.warmup)
+        check_number("balancer__mu", self.mu, 0, above=True)
+        check_count("balancer__warmup", self.warmup)
         self.register_buffer("nadir", torch.full((len(self.names),), torch.nan))
         self.epoch = 0
 
-    def forward(self, losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, present: Tensor | None = None) -> Tensor:
         """Reduce the task losses, (K,) -> scalar."""
-        present = observed(losses)
-        logs = torch.where(present, losses, 1.0).log()
+        present = mask(losses, present)
+        logs = logarithms(losses, present)
         if self.epoch < self.warmup:
             return logs.sum()
-        first = torch.where(present, losses.detach(), torch.nan)
+        least = torch.finfo(losses.dtype).tiny
+        first = torch.where(present, losses.detach().clamp(min=least), torch.nan)
         self.nadir = torch.where(self.nadir > 0, self.nadir, first)
         # An absent task's nadir may be unknown. Its term is the least number, not minus infinity,
         # which would make the gradient NaN if all tasks are absent.

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from sk_mtl.balancing.base import LossBalancer, observed
+from sk_mtl.balancing.base import LossBalancer, mask
 
 
 class UncertaintyBalancer(LossBalancer):
@@ -44,9 +44,9 @@ class UncertaintyBalancer(LossBalancer):
         )
         self.log_variance = nn.Parameter(torch.zeros(len(self.names)))
 
-    def forward(self, losses: Tensor) -> Tensor:
+    def forward(self, losses: Tensor, present: Tensor | None = None) -> Tensor:
         """Reduce the task losses, (K,) -> scalar."""
         s = self.log_variance
         terms = self.scale * torch.exp(-s) * losses + 0.5 * s
         # A variance learns from labels only: without one its penalty would shrink it.
-        return torch.where(observed(losses), terms, 0.0).sum()
+        return torch.where(mask(losses, present), terms, 0.0).sum()

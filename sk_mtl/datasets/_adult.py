@@ -1,7 +1,5 @@
 """Loader of the Adult data set."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Literal
@@ -9,7 +7,7 @@ from typing import Literal
 import pandas as pd
 from sklearn.utils import Bunch
 
-from ._table import BinaryTask, Table, fetch
+from sk_mtl.datasets._table import BinaryTarget, Table, fetch
 
 _DESCRIPTION = """\
 Adult (UCI): income and marital status of persons in the 1994 US census
@@ -57,8 +55,8 @@ _ADULT = Table(
     label="income",
     tasks={
         "income-marital": {
-            "income": BinaryTask("income", (">50K",)),
-            "never_married": BinaryTask("marital_status", ("Never-married",)),
+            "income": BinaryTarget("income", (">50K",)),
+            "never_married": BinaryTarget("marital_status", ("Never-married",)),
         },
     },
     description=_DESCRIPTION,
@@ -75,26 +73,26 @@ def fetch_adult(
 ) -> Bunch | tuple[pd.DataFrame, pd.DataFrame]:
     """Load the Adult data set with two or more targets.
 
-    The files are looked for in `data_home`, then in the folder the environment variable
-    ``SK_MTL_DATA`` names, then, when `data_home` is None, in the default cache; both
-    ``<folder>/adult/adult.data`` and ``<folder>/adult.data`` are accepted. A missing file is
-    downloaded from the UCI repository (6 MB for both). The sha256 of each file is always checked.
+    The loader searches `data_home`, then the folder that the environment variable ``SK_MTL_DATA``
+    names, then, if `data_home` is None, the default cache. A file may be
+    ``<folder>/adult/adult.data`` or ``<folder>/adult.data``. A missing file is downloaded from
+    the UCI repository (6 MB for both). The sha256 of each file is always checked.
 
     Parameters
     ----------
     subset : {"train", "test", "all"}, default="train"
-        File to load: 32,561 or 16,281 rows. "all" gives the rows of the train file followed by
-        those of the test file, with one set of categories for each column.
+        File to load: 32,561 or 16,281 rows. "all" gives the train file's rows, then the test
+        file's, with one set of categories for each column.
     tasks : "income-marital" or sequence of str, default="income-marital"
         The task group (targets ``income``: above 50K, and ``never_married``; int64, 0 or 1), or
-        the columns to use as targets as they are. Source columns of the targets are not inputs.
+        the columns to use as targets as they are. The targets' source columns are not inputs.
     data_home : path-like or None, default=None
-        Cache folder, which downloads are written to. None for
-        ``<scikit-learn data home>/sk_mtl``. ``SK_MTL_DATA`` is never written to.
+        Cache folder, for downloads too. None for ``<scikit-learn data home>/sk_mtl``. Nothing is
+        written to the folder of ``SK_MTL_DATA``.
     download_if_missing : bool, default=True
-        If False, raise an error instead of downloading.
+        Whether to download a missing file; if not, it is an error.
     return_X_y : bool, default=False
-        If True, return ``(data, target)``.
+        Whether to return ``(data, target)`` instead of a Bunch.
 
     Returns
     -------
@@ -128,8 +126,8 @@ def fetch_adult(
 
     Notes
     -----
-    With "train" or "test" alone a column has the categories that occur in that file. Load "all"
-    and cut it at row 32,561 where both parts must share them.
+    With "train" or "test" alone a column has the categories that occur in that file. If both
+    parts must share their categories, load "all" and cut it at row 32,561.
 
     References
     ----------

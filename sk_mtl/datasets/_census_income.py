@@ -1,7 +1,5 @@
 """Loader of the Census-Income (KDD) data set."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Literal
@@ -9,7 +7,7 @@ from typing import Literal
 import pandas as pd
 from sklearn.utils import Bunch
 
-from ._table import BinaryTask, Table, fetch
+from sk_mtl.datasets._table import BinaryTarget, Table, fetch
 
 _DESCRIPTION = """\
 Census-Income (KDD) (UCI): persons in the US current population surveys of 1994 and 1995
@@ -81,7 +79,7 @@ _COLUMNS = (
     "income_50k",
 )
 
-_NEVER_MARRIED = BinaryTask("marital_stat", ("Never married",))
+_NEVER_MARRIED = BinaryTarget("marital_stat", ("Never married",))
 
 _CENSUS_INCOME = Table(
     name="census",
@@ -102,11 +100,11 @@ _CENSUS_INCOME = Table(
     label="income_50k",
     tasks={
         "income-marital": {
-            "income": BinaryTask("income_50k", ("50000+",)),
+            "income": BinaryTarget("income_50k", ("50000+",)),
             "never_married": _NEVER_MARRIED,
         },
         "education-marital": {
-            "college": BinaryTask(
+            "college": BinaryTarget(
                 "education",
                 (
                     "Some college but no degree",
@@ -133,29 +131,29 @@ def fetch_census_income(
 ) -> Bunch | tuple[pd.DataFrame, pd.DataFrame]:
     """Load the Census-Income (KDD) data set with two or more targets.
 
-    The files are looked for in `data_home`, then in the folder the environment variable
-    ``SK_MTL_DATA`` names, then, when `data_home` is None, in the default cache; both
-    ``<folder>/census_income/census-income.test.gz`` and ``<folder>/census-income.test.gz`` are
-    accepted. A missing file is downloaded from the UCI repository (10 MB for both).
+    The loader searches `data_home`, then the folder that the environment variable ``SK_MTL_DATA``
+    names, then, if `data_home` is None, the default cache. A file may be
+    ``<folder>/census_income/census-income.test.gz`` or ``<folder>/census-income.test.gz``. A
+    missing file is downloaded from the UCI repository (10 MB for both).
 
     Parameters
     ----------
     subset : {"train", "test", "all"}, default="train"
-        File to load: 199,523 or 99,762 rows. "all" gives the rows of the train file followed by
-        those of the test file, with one set of categories for each column.
+        File to load: 199,523 or 99,762 rows. "all" gives the train file's rows, then the test
+        file's, with one set of categories for each column.
     tasks : {"income-marital", "education-marital"} or sequence of str, default="income-marital"
         A task group, or the columns to use as targets as they are. "income-marital" gives
         ``income`` (above 50K) and ``never_married``; "education-marital" gives ``college`` (some
         college but no degree, bachelors, masters, professional school or doctorate; associate
         degrees do not count) and ``never_married``, and keeps ``income_50k`` as an input. They
-        are int64, 0 or 1. Source columns of the targets are not inputs.
+        are int64, 0 or 1. The targets' source columns are not inputs.
     data_home : path-like or None, default=None
-        Cache folder, which downloads are written to. None for
-        ``<scikit-learn data home>/sk_mtl``. ``SK_MTL_DATA`` is never written to.
+        Cache folder, for downloads too. None for ``<scikit-learn data home>/sk_mtl``. Nothing is
+        written to the folder of ``SK_MTL_DATA``.
     download_if_missing : bool, default=True
-        If False, raise an error instead of downloading.
+        Whether to download a missing file; if not, it is an error.
     return_X_y : bool, default=False
-        If True, return ``(data, target)``.
+        Whether to return ``(data, target)`` instead of a Bunch.
 
     Returns
     -------
@@ -191,12 +189,12 @@ def fetch_census_income(
 
     Notes
     -----
-    The sha256 of the test file is always checked. That of the train file could not be confirmed
-    by the authors of this package, so it is checked by its contents instead: 199,523 rows of 42
-    columns, 12,382 incomes above 50K and 86,485 persons never married.
+    The sha256 of the test file is always checked. The authors of this package could not confirm
+    the train file's, so its contents are checked instead: 199,523 rows of 42 columns, 12,382
+    incomes above 50K and 86,485 persons never married.
 
-    With "train" or "test" alone a column has the categories that occur in that file. Load "all"
-    and cut it at row 199,523 where both parts must share them.
+    With "train" or "test" alone a column has the categories that occur in that file. If both
+    parts must share their categories, load "all" and cut it at row 199,523.
 
     The two task groups are those of [2]_.
 

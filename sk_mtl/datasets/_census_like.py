@@ -1,13 +1,12 @@
 """A synthetic census: mixed columns, two binary tasks and one regression task."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from ._checks import check_count, check_number
-from ._logistic import sigmoid
-from ._random import RandomState, as_generator
+from sk_mtl._checks import check_count, check_number
+from sk_mtl.datasets._logistic import sigmoid
+from sk_mtl.datasets._random import RandomState, as_generator
 
 _VALUES = {
     "sex": ("female", "male"),
@@ -31,8 +30,8 @@ def make_census_like(
     It needs no download and looks like the public census tables: skewed and mostly zero amounts,
     categorical columns of 2 to 40 values, some of them rare, and gaps. All targets are nonlinear
     in the inputs and depend on interactions of them. The population is fixed: calls with
-    different random states draw different rows from the same distribution, so that one call can
-    give the training data and another the test data.
+    different random states draw different rows from one distribution, so one call can give the
+    training data and another the test data.
 
     Parameters
     ----------
@@ -40,10 +39,10 @@ def make_census_like(
         Number of rows.
     missing : float, default=0.02
         Share of the values of ``hours_per_week``, ``capital_gain``, ``occupation`` and
-        ``country`` that is removed at random, in [0, 1). 0 leaves no gaps.
+        ``country`` that is removed at random, in [0, 1). 0: no gaps.
     random_state : int, RandomState, Generator or None, default=None
-        Determines the rows drawn. The gaps do not change the other numbers: the same random state
-        gives the same rows with any `missing`.
+        Determines the rows drawn. One random state gives the same rows with any `missing`: the
+        gaps are drawn last.
 
     Returns
     -------
@@ -58,10 +57,8 @@ def make_census_like(
 
     Raises
     ------
-    TypeError
-        If a number has the wrong type.
     ValueError
-        If a number is out of range.
+        If a number has the wrong type or is out of range. The error is a TypeError as well.
 
     Examples
     --------
@@ -70,10 +67,8 @@ def make_census_like(
     >>> X.shape, list(Y.columns)
     ((1000, 12), ['high_income', 'married', 'log_wage'])
     """
-    check_count("n_samples", n_samples, 1)
-    check_number("missing", missing, 0.0, 1.0)
-    if missing == 1.0:
-        raise ValueError("missing must be below 1; got 1.0.")
+    check_count("n_samples", n_samples)
+    check_number("missing", missing, 0, 1, below=True)
     rng = as_generator(random_state)
     numbers, codes = _draw_persons(n_samples, rng)
     Y = _draw_targets(numbers, codes, rng)
@@ -88,20 +83,21 @@ def make_census_like(
     return X, Y
 
 
-def _effects(size: int, step: float) -> np.ndarray:
-    """Give each category of a column a fixed effect: mean 0, variance 1, no visible order."""
+def _effects(size: int, step: float) -> NDArray:
+    """Return a fixed effect of each category: mean 0, variance 1, in no visible order."""
     raw = np.sin(step * np.arange(1, size + 1))
     return (raw - raw.mean()) / raw.std()
 
 
-def _draw_codes(scores: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw one category per row from log weights of shape (n, size) (the Gumbel trick)."""
+def _draw_codes(scores: NDArray, rng: np.random.Generator) -> NDArray:
+    """Draw one category per row from log weights, (n, size) -> (n,): the Gumbel trick."""
     return (scores + rng.gumbel(size=scores.shape)).argmax(axis=1)
 
 
 def _draw_persons(
     n: int, rng: np.random.Generator
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+    """Draw the numeric columns and the codes of the categorical ones."""
     age = np.floor(17 + 63 * rng.beta(1.5, 2.2, size=n))
     sex = rng.integers(0, 2, size=n)
     region = rng.integers(0, 10, size=n)
@@ -138,8 +134,9 @@ def _draw_persons(
 
 
 def _draw_targets(
-    numbers: dict[str, np.ndarray], codes: dict[str, np.ndarray], rng: np.random.Generator
+    numbers: dict[str, NDArray], codes: dict[str, NDArray], rng: np.random.Generator
 ) -> pd.DataFrame:
+    """Draw the targets of persons."""
     n = len(numbers["age"])
     age = (numbers["age"] - 40) / 15
     education = (numbers["education_years"] - 12) / 2.5
@@ -194,6 +191,7 @@ def _draw_targets(
     )
 
 
-def _zipf(size: int) -> np.ndarray:
+def _zipf(size: int) -> NDArray:
+    """Return probabilities in proportion to 1, 1/2, 1/3, ..."""
     weight = 1.0 / np.arange(1, size + 1)
     return weight / weight.sum()

@@ -1,18 +1,21 @@
 """Clicks and conversions with known probabilities."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from ._checks import check_count, check_number
-from ._logistic import rates_with_mean
-from ._random import RandomState, as_generator
+from sk_mtl._checks import check_count, check_number
+from sk_mtl.datasets._logistic import rates_with_mean
+from sk_mtl.datasets._random import RandomState, as_generator
 
-# One categorical column for each part of the scores: shared, click only, conversion only.
 _CATEGORIES = {"user_segment": 6, "device": 4, "item_category": 20}
+"""The categorical columns and their sizes, one for each part of the scores: the shared part, the
+click's and the conversion's.
+"""
+
 _SPREAD = 1.5
+"""Standard deviation of the log odds."""
 
 _DESCRIPTION = """\
 Simulated exposures of items to users
@@ -35,13 +38,13 @@ def make_click_conversion(
     r"""Generate click and conversion labels whose true probabilities are known for every row.
 
     Conversions are seen only after a click. A model of the conversion rate that is trained on
-    the clicked rows meets a selection bias when it is used on all rows [1]_; with the true rate of
-    the rows that were not clicked this bias can be measured.
+    the clicked rows has a selection bias on all rows [1]_. The true rates of the rows that were
+    not clicked let one measure this bias.
 
     The log odds of click and conversion are, up to constants, 1.5 times a score of mean 0 and
-    variance 1. Each score is the weighted sum of a shared part and a part of its own; a part is a
-    nonlinear function, with an interaction, of every third numeric column and of one categorical
-    column.
+    variance 1. Each score is the weighted sum of a shared part and a part of its own. A part is a
+    nonlinear function of every third numeric column and one categorical column, with an
+    interaction.
 
     Parameters
     ----------
@@ -49,18 +52,17 @@ def make_click_conversion(
         Number of rows.
     n_features : int, default=8
         Number of numeric columns, at least 3. Columns 0, 3, ... are in the shared part, 1, 4, ...
-        in the click's part, 2, 5, ... in the conversion's part. There are always three categorical
-        columns in addition, one for each part: ``user_segment`` (6 values), ``device`` (4) and
-        ``item_category`` (20).
+        in the click's part, 2, 5, ... in the conversion's part. Each part has a categorical
+        column besides: ``user_segment`` (6 values), ``device`` (4) and ``item_category`` (20).
     click_rate : float, default=0.2
         Mean over all rows of P(click | x), strictly between 0 and 1.
     conversion_rate : float, default=0.1
         Mean over all rows, clicked or not, of P(conversion | click, x), strictly between 0 and 1.
-        With positive `confounding` the rate seen among clicked rows is higher.
+        With positive `confounding` the clicked rows have a higher rate.
     confounding : float, default=0.6
         Correlation of the two scores in the population, in [-1, 1]. 0: clicked rows are a fair
-        sample as far as conversion goes; above 0: rows likely to be clicked are likely to convert;
-        below 0: the reverse.
+        sample of the conversion rates; above 0: rows likely to be clicked are likely to convert;
+        below 0: they are unlikely to.
     random_state : int, RandomState, Generator or None, default=None
         Determines the numbers drawn. The effects of the columns are drawn too: split the rows of
         one call into training and test data rather than calling twice.
@@ -81,8 +83,8 @@ def make_click_conversion(
         conversion_rate : ndarray of shape (n_samples,), float64
             True P(conversion | click, x) of every row, clicked or not.
         latent_conversion : ndarray of shape (n_samples,), int64
-            Whether the row would convert if it were clicked; its product with the click is the
-            conversion.
+            Whether the row would convert if it were clicked. The conversion is the product of
+            this and the click.
         feature_names, target_names, categorical_features : list of str
             Column names.
         DESCR : str
@@ -90,10 +92,8 @@ def make_click_conversion(
 
     Raises
     ------
-    TypeError
-        If a number has the wrong type.
     ValueError
-        If a number is out of range.
+        If a number has the wrong type or is out of range. The error is a TypeError as well.
 
     References
     ----------
@@ -108,11 +108,11 @@ def make_click_conversion(
     >>> bool(bunch.conversion_rate[clicked].mean() > bunch.conversion_rate.mean())
     True
     """
-    check_count("n_samples", n_samples, 1)
+    check_count("n_samples", n_samples)
     check_count("n_features", n_features, 3)
-    check_number("click_rate", click_rate, 0.0, 1.0, open_ends=True)
-    check_number("conversion_rate", conversion_rate, 0.0, 1.0, open_ends=True)
-    check_number("confounding", confounding, -1.0, 1.0)
+    check_number("click_rate", click_rate, 0, 1, above=True, below=True)
+    check_number("conversion_rate", conversion_rate, 0, 1, above=True, below=True)
+    check_number("confounding", confounding, -1, 1)
     rng = as_generator(random_state)
 
     numbers = rng.standard_normal((n_samples, n_features))
@@ -125,7 +125,7 @@ def make_click_conversion(
         parts.append(_part(numbers[:, first::3], effect, rng))
     shared, click_only, conversion_only = parts
 
-    # Parts are independent with variance 1, so the scores have correlation `confounding`.
+    # The parts are independent and of variance 1, so the scores correlate by `confounding`.
     common, own = np.sqrt(abs(confounding)), np.sqrt(1.0 - abs(confounding))
     click_score = common * shared + own * click_only
     conversion_score = np.sign(confounding) * common * shared + own * conversion_only
@@ -150,10 +150,11 @@ def make_click_conversion(
     )
 
 
-def _draw_category(
-    n_samples: int, size: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw codes, rarer the higher, and each row's effect (mean 0, variance 1)."""
+def _draw_category(n_samples: int, size: int, rng: np.random.Generator) -> tuple[NDArray, NDArray]:
+    """Draw codes, high ones more rarely, and return them and each row's effect.
+
+    The effects have mean 0 and variance 1 in the population.
+    """
     weight = 1.0 / np.arange(2, size + 2)
     probability = weight / weight.sum()
     effects = rng.standard_normal(size)
@@ -163,11 +164,11 @@ def _draw_category(
     return codes, effects[codes]
 
 
-def _part(numbers: np.ndarray, effect: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _part(numbers: NDArray, effect: NDArray, rng: np.random.Generator) -> NDArray:
     """Combine columns into a score of mean 0 and variance 1."""
     direction = rng.standard_normal(numbers.shape[1])
     linear = numbers @ (direction / np.linalg.norm(direction))
-    # Four terms of variance 1 with no correlation between them.
+    # The four terms have variance 1 and are uncorrelated.
     curved = (linear**2 - 1.0) / np.sqrt(2.0)
     terms = np.stack([linear, curved, effect, linear * effect])
     return np.sqrt([0.5, 0.1, 0.2, 0.2]) @ terms

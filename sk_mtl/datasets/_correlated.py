@@ -1,12 +1,10 @@
 """Two regression tasks with a chosen correlation."""
 
-from __future__ import annotations
-
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from ._checks import check_count, check_number
-from ._random import RandomState, as_generator
+from sk_mtl._checks import check_count, check_number
+from sk_mtl.datasets._random import RandomState, as_generator
 
 
 def make_correlated_tasks(
@@ -21,12 +19,12 @@ def make_correlated_tasks(
     betas: ArrayLike | None = None,
     return_coef: bool = False,
     random_state: RandomState = None,
-) -> tuple[np.ndarray, ...]:
-    r"""Generate two regression tasks whose relatedness is set by one number.
+) -> tuple[NDArray, ...]:
+    r"""Generate two regression tasks; one number sets how related they are.
 
-    The generator of the MMoE paper [1]_. With orthogonal unit vectors :math:`u_1, u_2` the
-    tasks' weights are :math:`w_1 = c u_1` and :math:`w_2 = c (p u_1 + \sqrt{1 - p^2} u_2)`; the
-    inputs are standard normal, and
+    This is the generator of the MMoE paper [1]_. With orthogonal unit vectors :math:`u_1, u_2`
+    the tasks' weights are :math:`w_1 = c u_1` and :math:`w_2 = c (p u_1 + \sqrt{1 - p^2} u_2)`;
+    the inputs are standard normal, and
 
     .. math:: y_k = w_k^T x + \sum_i \sin(\alpha_i w_k^T x + \beta_i) + \epsilon_k
 
@@ -40,9 +38,9 @@ def make_correlated_tasks(
         Number of inputs, at least 2.
     task_correlation : float, default=0.5
         Cosine p of the angle between the two weight vectors, in [-1, 1]. The targets' Pearson
-        correlation equals it only without sines and noise; with them it grows with p.
+        correlation grows with p, and equals p without sines and noise.
     n_sines : int, default=10
-        Number of sine terms; 0 makes the tasks linear. Not used when `alphas` or `betas` is given.
+        Number of sine terms; 0: linear tasks. Ignored if `alphas` or `betas` is given.
     scale : float, default=1.0
         Length c of the weight vectors, above 0.
     noise : float, default=0.1
@@ -51,7 +49,7 @@ def make_correlated_tasks(
         Frequencies and phases of the sines; None to draw them from a standard normal
         distribution, as in the PLE paper [2]_.
     return_coef : bool, default=False
-        Also return the weight vectors.
+        Whether to return the weight vectors too.
     random_state : int, RandomState, Generator or None, default=None
         Determines the numbers drawn. Frequencies, phases and weights are drawn too: split the
         rows of one call into training and test data rather than calling twice.
@@ -67,11 +65,9 @@ def make_correlated_tasks(
 
     Raises
     ------
-    TypeError
-        If a number has the wrong type.
     ValueError
-        If a number is out of range, or if `alphas` and `betas` are not finite one-dimensional
-        arrays of the same length.
+        If a number has the wrong type or is out of range (the error is a TypeError as well), or
+        if `alphas` and `betas` are not finite one-dimensional arrays of the same length.
 
     References
     ----------
@@ -87,12 +83,12 @@ def make_correlated_tasks(
     >>> X.shape, Y.shape
     ((500, 20), (500, 2))
     """
-    check_count("n_samples", n_samples, 1)
+    check_count("n_samples", n_samples)
     check_count("n_features", n_features, 2)
     check_count("n_sines", n_sines, 0)
-    check_number("task_correlation", task_correlation, -1.0, 1.0)
-    check_number("scale", scale, 0.0, open_ends=True)
-    check_number("noise", noise, 0.0)
+    check_number("task_correlation", task_correlation, -1, 1)
+    check_number("scale", scale, 0, above=True)
+    check_number("noise", noise, 0)
     rng = as_generator(random_state)
     frequencies, phases = _sines(alphas, betas, n_sines, rng)
 
@@ -109,14 +105,19 @@ def make_correlated_tasks(
 
 def _sines(
     alphas: ArrayLike | None, betas: ArrayLike | None, n_sines: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[NDArray, NDArray]:
+    """Return the frequencies and phases that are given, and draw those that are not."""
     given = [None if a is None else np.asarray(a, dtype=np.float64) for a in (alphas, betas)]
     for name, array in zip(("alphas", "betas"), given, strict=True):
         if array is not None and (array.ndim != 1 or not np.isfinite(array).all()):
-            raise ValueError(f"{name} must be a one-dimensional array of finite numbers.")
-    lengths = {len(array) for array in given if array is not None} or {n_sines}
-    if len(lengths) > 1:
-        raise ValueError("alphas and betas must have the same length.")
-    size = lengths.pop()
+            raise ValueError(
+                f"`{name}` must be a one-dimensional array of finite numbers, got {array!r}."
+            )
+    lengths = [len(array) for array in given if array is not None] or [n_sines]
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"`alphas` and `betas` must have the same length, got {lengths[0]} and {lengths[1]}."
+        )
+    size = lengths[0]
     frequencies, phases = (rng.standard_normal(size) if a is None else a for a in given)
     return frequencies, phases

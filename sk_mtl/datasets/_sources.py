@@ -1,6 +1,4 @@
-"""The public files the loaders read: where they come from and how to tell they are whole."""
-
-from __future__ import annotations
+"""The public files that the loaders read: where they come from, and what is known of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,17 +15,17 @@ class Source:
     name : str
         File name, the same on the server and on disk.
     folder : str
-        Sub-folder of a data folder the file belongs to.
+        Sub-folder of the data folder that holds the file.
     url : str
-        Address it is downloaded from.
+        Address on the server.
     sha256 : tuple of str, default=()
-        Digests that are accepted, the published file's first. Empty when none is known: the file
-        is then checked by `n_rows`, `n_columns` and `totals`.
+        Digests that are accepted, the published file's first. Empty if none is known; `n_rows`,
+        `n_columns` and `totals` then tell whether the file is whole.
     n_rows, n_columns : int, default=0
-        Expected size; read only when `sha256` is empty.
+        Expected size; read only if `sha256` is empty.
     totals : mapping of (int, str) to int, default={}
-        Expected number of rows whose column at that position holds that value (less blanks and
-        a full stop at the end); read only when `sha256` is empty.
+        Expected number of rows by column position and value (without blanks around it and a full
+        stop at its end); read only if `sha256` is empty.
     """
 
     name: str
@@ -52,12 +50,12 @@ SOURCES: dict[str, Source] = {
         url=f"{UCI}/adult/adult.test",
         sha256=(
             "a2a9044bc167a35b2361efbabec64e89d69ce82d9790d2980119aac5fd7e9c05",
-            # Some copies lack the first line of the published file, "|1x3 Cross validator".
+            # This copy lacks the published file's first line, "|1x3 Cross validator".
             "72567b94f5c1a6f8501377dd80f93892c3848ff071cf91ba47e00b0785a28074",
         ),
     ),
-    # No digest of this file could be confirmed. The totals are those published for both files
-    # together (18,568 and 129,628) less those counted in the test file (6,186 and 43,143).
+    # We could not confirm a digest of this file. The totals are the published ones of both files
+    # together (18,568 and 129,628) less the test file's (6,186 and 43,143), which were counted.
     "census-train": Source(
         name="census-income.data.gz",
         folder="census_income",
@@ -73,3 +71,4 @@ SOURCES: dict[str, Source] = {
         sha256=("5ac4cacd3ca9f1ecb10de1a0a41e4ac68fdc419e3fec190f5c0c6cc03b2ea659",),
     ),
 }
+"""The files by table and part: ``<table>-train`` and ``<table>-test``."""

@@ -1,6 +1,4 @@
-"""From a raw file with several label columns to inputs and targets."""
-
-from __future__ import annotations
+"""From a raw file to inputs and targets."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -11,22 +9,24 @@ import pandas as pd
 from pandas.api.types import union_categoricals
 from sklearn.utils import Bunch
 
-from ._files import locate
-from ._sources import SOURCES
+from sk_mtl._checks import check_choice
+from sk_mtl.datasets._files import locate
+from sk_mtl.datasets._sources import SOURCES
 
 SUBSETS = ("train", "test", "all")
+"""What a loader can read of a table: one of its two files, or both."""
 
 
 @dataclass(frozen=True)
-class BinaryTask:
-    """A 0/1 target read off one column.
+class BinaryTarget:
+    """A 0/1 target: whether a column holds one of some values.
 
     Parameters
     ----------
     column : str
         Source column.
     positive : tuple of str
-        Values of the column that count as 1; all others count as 0.
+        Values of the column that give 1; all others give 0.
     """
 
     column: str
@@ -35,19 +35,19 @@ class BinaryTask:
 
 @dataclass(frozen=True)
 class Table:
-    """How a comma-separated public table is read and which tasks it offers.
+    """A public table of comma-separated values: how to read it, and which tasks it offers.
 
     Parameters
     ----------
     name : str
-        Name of the table in messages and in `SOURCES`: ``<name>-train`` and ``<name>-test``.
+        Name of the table in `SOURCES`, which has ``<name>-train`` and ``<name>-test``.
     columns : tuple of str
         Column names in file order.
     numeric : mapping of str to str
-        dtype of each numeric column; all other columns are categorical.
+        Dtype of each numeric column; all other columns are categorical.
     label : str
-        Column whose values end in a full stop in some files, which is removed.
-    tasks : mapping of str to mapping of str to BinaryTask
+        Column whose values end in a full stop in some files; the full stop is removed.
+    tasks : mapping of str to mapping of str to BinaryTarget
         Named task groups.
     description : str
         Text of the ``DESCR`` field.
@@ -57,7 +57,7 @@ class Table:
     columns: tuple[str, ...]
     numeric: Mapping[str, str]
     label: str
-    tasks: Mapping[str, Mapping[str, BinaryTask]]
+    tasks: Mapping[str, Mapping[str, BinaryTarget]]
     description: str
 
 
@@ -70,37 +70,8 @@ def fetch(
     download_if_missing: bool,
     return_X_y: bool,
 ) -> Bunch | tuple[pd.DataFrame, pd.DataFrame]:
-    """Load a table; the parameters are those of the public loaders.
-
-    Parameters
-    ----------
-    table : Table
-        Table to load.
-    subset : {"train", "test", "all"}
-        File to read.
-    tasks : str or sequence of str
-        Name of a task group, or columns to use as targets.
-    data_home : path-like or None
-        Cache folder.
-    download_if_missing : bool
-        Whether a missing file may be downloaded.
-    return_X_y : bool
-        Return two frames instead of a Bunch.
-
-    Returns
-    -------
-    sklearn.utils.Bunch or (DataFrame, DataFrame)
-        The data.
-
-    Raises
-    ------
-    ValueError
-        If `subset`, the task group or a column is unknown.
-    OSError
-        If a file is missing or not the published one.
-    """
-    if subset not in SUBSETS:
-        raise ValueError(f"subset must be one of {', '.join(SUBSETS)}; got {subset!r}.")
+    """Load a table. The public loaders call this, and document its parameters."""
+    check_choice("subset", subset, SUBSETS)
     _check_tasks(table, tasks)
     parts = ("train", "test") if subset == "all" else (subset,)
     paths = [
@@ -128,29 +99,31 @@ def fetch(
 
 
 def _check_tasks(table: Table, tasks: str | Sequence[str]) -> None:
-    groups = ", ".join(map(repr, table.tasks))
+    """Raise unless `tasks` is a task group, or a list of columns that leaves some inputs."""
     if isinstance(tasks, str):
         if tasks not in table.tasks:
-            hint = f" For one column, pass [{tasks!r}]." if tasks in table.columns else ""
+            hint = f"; for that column pass [{tasks!r}]" if tasks in table.columns else ""
             raise ValueError(
-                f"Unknown task group {tasks!r}; it must be one of {groups}, or a list of "
-                f"column names.{hint}"
+                f"`tasks` must be one of {list(table.tasks)} or a list of columns, got "
+                f"{tasks!r}{hint}."
             )
         return
     names = list(tasks)
     unknown = [name for name in names if name not in table.columns]
     if unknown:
         raise ValueError(
-            f"Unknown target columns {unknown}; the columns are {', '.join(table.columns)}."
+            f"`tasks` names the columns {unknown}, which the table does not have; its columns are "
+            f"{list(table.columns)}."
         )
     if not names or len(set(names)) < len(names) or len(names) == len(table.columns):
         raise ValueError(
-            "tasks must name at least one column, each once, and leave at least one for the "
-            f"inputs; got {names}."
+            "`tasks` must name at least one column, each once, and leave at least one for the "
+            f"inputs, got {names}."
         )
 
 
 def _read(path: Path, table: Table) -> pd.DataFrame:
+    """Read one file, numbers and categories."""
     frame = pd.read_csv(
         path,
         header=None,
@@ -158,12 +131,12 @@ def _read(path: Path, table: Table) -> pd.DataFrame:
         dtype={name: table.numeric.get(name, "category") for name in table.columns},
         comment="|",
         skipinitialspace=True,
-        # The census file has "NA" as a proper answer; only "?" stands for a missing value.
+        # Only "?" is a missing value; "NA" is an answer in the census file.
         keep_default_na=False,
         na_values=["?"],
     )
     for name in frame.columns.difference(list(table.numeric)):
-        # str(), because the reader takes codes written in digits for numbers.
+        # The reader makes numbers of codes that are written in digits; str() undoes it.
         clean = {value: str(value).strip() for value in frame[name].cat.categories}
         if name == table.label:
             clean = {value: text.removesuffix(".") for value, text in clean.items()}
@@ -172,11 +145,12 @@ def _read(path: Path, table: Table) -> pd.DataFrame:
 
 
 def _join(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all files, with one set of categories for each column."""
     columns = {}
     for name in frames[0].columns:
         parts = [frame[name] for frame in frames]
         if isinstance(parts[0].dtype, pd.CategoricalDtype):
-            # concat gives up the category dtype when the files' values differ.
+            # concat drops the category dtype if the files' values differ.
             columns[name] = pd.Series(union_categoricals(parts, sort_categories=True))
         else:
             columns[name] = pd.concat(parts, ignore_index=True)
@@ -186,10 +160,12 @@ def _join(frames: list[pd.DataFrame]) -> pd.DataFrame:
 def _split(
     raw: pd.DataFrame, table: Table, tasks: str | Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return inputs and targets."""
     if not isinstance(tasks, str):
         return raw.drop(columns=list(tasks)), raw[list(tasks)].copy()
     group = table.tasks[tasks]
     targets = {
-        name: raw[task.column].isin(task.positive).astype("int64") for name, task in group.items()
+        name: raw[target.column].isin(target.positive).astype("int64")
+        for name, target in group.items()
     }
-    return raw.drop(columns=[task.column for task in group.values()]), pd.DataFrame(targets)
+    return raw.drop(columns=[target.column for target in group.values()]), pd.DataFrame(targets)

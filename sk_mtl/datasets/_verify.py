@@ -1,6 +1,4 @@
-"""Tell whether a file on disk is the file it claims to be."""
-
-from __future__ import annotations
+"""Tell whether a file is the published one."""
 
 import gzip
 import hashlib
@@ -8,11 +6,13 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from ._sources import Source
+from sk_mtl.datasets._sources import Source
 
 
 def difference(path: Path, source: Source) -> str | None:
-    """Compare a file with what is known of its source.
+    """Return what was expected of a file and what was found, or None if it is the published one.
+
+    The numbers of rows, columns and labels stand in for a digest that is not known.
 
     Parameters
     ----------
@@ -20,12 +20,6 @@ def difference(path: Path, source: Source) -> str | None:
         File to check.
     source : Source
         What the file should be.
-
-    Returns
-    -------
-    str or None
-        None if the file is the published one, else what was expected and what was found. A
-        source without a digest is checked by its numbers of rows, columns and labels.
     """
     if source.sha256:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -41,6 +35,7 @@ def difference(path: Path, source: Source) -> str | None:
 
 
 def _count(path: Path, source: Source) -> tuple[int, set[int], dict[tuple[int, str], int]]:
+    """Return a file's number of rows, the numbers of columns in them, and its totals."""
     n_rows = 0
     widths: set[int] = set()
     totals = dict.fromkeys(source.totals, 0)
@@ -59,10 +54,12 @@ def _count(path: Path, source: Source) -> tuple[int, set[int], dict[tuple[int, s
 
 
 def _answer(field: bytes) -> bytes:
+    """Return a field's value, without blanks and without the full stop of some files."""
     return field.strip().removesuffix(b".")
 
 
 def _summary(n_rows: int, widths: set[int], totals: Mapping[tuple[int, str], int]) -> str:
+    """Describe a file by its size and totals."""
     columns = " or ".join(map(str, sorted(widths)))
     counts = [f"{count} rows with {value!r}" for (_, value), count in totals.items()]
     return ", ".join([f"{n_rows} rows of {columns} columns", *counts])

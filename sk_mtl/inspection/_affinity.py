@@ -1,10 +1,8 @@
 """What a step for one task does to the losses of the others."""
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -15,10 +13,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sk_mtl._training import Batches, MultiTaskLoss
+from sk_mtl._checks import check_count, check_number
+from sk_mtl._training import Criterion
 from sk_mtl.balancing.gradients import differentiate
 from sk_mtl.base import MultiTaskEstimator
-from sk_mtl.inspection._labeled import label_weight, labeled_rows, shared_by_name, task_losses
+from sk_mtl.data import Batch, Batches
+from sk_mtl.inspection._labeled import labeled_rows, shared_by_name, term_means, term_sums
 from sk_mtl.inspection._matrix import draw_matrix
 from sk_mtl.nn import MultiTaskModule
 
@@ -116,11 +116,11 @@ def task_affinity(
     batches = Batches(rows, batch_size, shuffle=True, generator=generator)
     batches.prepare = module.prepare
     criterion = estimator.net_.criterion_
-    found = [_affinity(module, criterion, shared, lr, *batch) for batch in batches]
+    found = [_affinity(module, criterion, shared, lr, batch) for batch in batches]
     return pd.DataFrame(
         torch.stack(found).nanmean(0).cpu().numpy(),
-        index=pd.Index(estimator.task_names_, name="step for"),
-        columns=pd.Index(estimator.task_names_, name="loss of"),
+        index=pd.Index(criterion.names, name="step for"),
+        columns=pd.Index(criterion.names, name="loss of"),
     )
 
 
@@ -128,37 +128,28 @@ def _check_step(estimator: MultiTaskEstimator, lr: Any) -> float:
     """Return the size of the step."""
     if lr is None:
         return float(estimator._fitted_.params["lr"])
-    if not isinstance(lr, int | float | np.number) or isinstance(lr, bool) or not 0 < lr < math.inf:
-        raise ValueError(
-            f"`lr` must be a finite number above 0, got {lr!r}; None takes the estimator's."
-        )
-    return float(lr)
+    return check_number("lr", lr, 0, above=True, remedy="None takes the estimator's")
 
 
 def _check_batch_size(batch_size: Any, n: int) -> int:
     """Return the number of rows per batch."""
     if batch_size is None:
         return n
-    if not isinstance(batch_size, Integral) or isinstance(batch_size, bool) or batch_size < 1:
-        raise ValueError(
-            f"`batch_size` must be a whole number of at least 1, got {batch_size!r}; None takes "
-            "all rows in one batch."
-        )
-    return int(batch_size)
+    return check_count("batch_size", batch_size, remedy="None takes all rows in one batch")
 
 
 def _affinity(
     module: MultiTaskModule,
-    criterion: MultiTaskLoss,
+    criterion: Criterion,
     shared: Sequence[nn.Parameter],
     lr: float,
-    inputs: dict[str, Tensor],
-    target: Tensor,
+    batch: Batch,
 ) -> Tensor:
     """Return the affinities of one batch, (K, K), NaN where one of the tasks has no label."""
-    present = label_weight(target, inputs.get("weight")).nonzero().flatten().tolist()
     with torch.enable_grad():
-        losses = task_losses(module, criterion, inputs, target)
+        sums, weights = term_sums(module, criterion, batch)
+        present = weights.nonzero().flatten().tolist()
+        losses = sums / torch.where(weights > 0, weights, 1.0)
         gradients, _ = differentiate(losses, present, shared, [])
     before = losses.detach()
     before = torch.where(before > 0, before, torch.nan)
@@ -166,7 +157,7 @@ def _affinity(
     with torch.no_grad():
         for position, k in enumerate(present):
             with _moved(shared, [layer[position] for layer in gradients], lr):
-                affinity[k] = 1 - task_losses(module, criterion, inputs, target) / before
+                affinity[k] = 1 - term_means(module, criterion, batch) / before
     return affinity
 
 

@@ -9,10 +9,10 @@ from sklearn.utils import Bunch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from sk_mtl._training import Batches, Rows
 from sk_mtl.balancing.gradients import TaskGradients, differentiate
 from sk_mtl.base import MultiTaskEstimator
-from sk_mtl.inspection._labeled import label_weight, labeled_rows, shared_by_name, task_losses
+from sk_mtl.data import Batches, Rows
+from sk_mtl.inspection._labeled import labeled_rows, shared_by_name, term_sums
 from sk_mtl.inspection._matrix import draw_matrix
 
 ROWS = 4096
@@ -98,7 +98,7 @@ def gradient_conflict(
     gradients = _sum_gradients(estimator, rows, list(shared.values()))
     parts = [part.rows.double().cpu() for part in gradients]
     gramians = dict(zip(shared, (part @ part.T for part in parts), strict=True))
-    names = pd.Index(estimator.task_names_, name="task")
+    names = pd.Index(estimator.net_.criterion_.names, name="task")
     norms = torch.stack([gramian.diagonal().sqrt() for gramian in gramians.values()])
     index = pd.Index(list(shared), name="layer")
     return Bunch(
@@ -115,19 +115,23 @@ def _sum_gradients(
     module, criterion = estimator.module_.eval(), estimator.net_.criterion_
     batches = Batches(rows, ROWS)
     batches.prepare = module.prepare
-    assert rows.target is not None
-    total = label_weight(rows.target, rows.weight)
-    sums: list[list[Tensor | None]] = [[None] * len(total) for _ in shared]
+    n_terms = len(criterion.names)
+    total = torch.zeros(n_terms, dtype=torch.float64)
+    sums: list[list[Tensor | None]] = [[None] * n_terms for _ in shared]
     with torch.enable_grad():
-        for inputs, target in batches:
-            share = label_weight(target, inputs.get("weight")) / torch.where(total > 0, total, 1.0)
-            losses = task_losses(module, criterion, inputs, target) * share
-            present = share.nonzero().flatten().tolist()
+        for batch in batches:
+            losses, weights = term_sums(module, criterion, batch)
+            total += weights.detach().cpu()
+            present = weights.nonzero().flatten().tolist()
             found, _ = differentiate(losses, present, shared, [])
             for layer, gradients in zip(sums, found, strict=True):
                 for k, gradient in zip(present, gradients, strict=True):
                     before = layer[k]
                     layer[k] = before if gradient is None else _add(before, gradient)
+    # Sums so far; of means over all rows the gradients are shorter by the terms' total weights.
+    scale = (1 / torch.where(total > 0, total, 1.0)).tolist()
+    for layer in sums:
+        layer[:] = [None if g is None else g * s for g, s in zip(layer, scale, strict=True)]
     return [TaskGradients.of(layer, p) for layer, p in zip(sums, shared, strict=True)]
 
 

@@ -1,12 +1,15 @@
 """How much each task's gate leans on each expert."""
 
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
+from sk_mtl._training import predict_logits
 from sk_mtl.base import MultiTaskEstimator
+from sk_mtl.data import Rows, check_rows
 from sk_mtl.nn import Gates
 
 
@@ -43,32 +46,30 @@ def gate_weights(estimator: MultiTaskEstimator, X: ArrayLike) -> dict[str, list[
     (['high_income', 'married', 'log_wage'], (500, 4))
     """
     check_is_fitted(estimator)
-    gates = {
-        name: module
-        for name, module in estimator.module_.named_modules()
-        if isinstance(module, Gates)
-    }
+    # A copy that shares the weights: hooks on the network itself would see what other threads
+    # predict meanwhile.
+    module: Any = estimator.module_
+    tensors = [*module.parameters(), *module.buffers()]
+    twin = deepcopy(module, {id(tensor): tensor for tensor in tensors})
+    gates = [part for part in twin.modules() if isinstance(part, Gates)]
     if not gates:
         raise ValueError(f"{type(estimator).__name__} has no gates; MMoE, CGC and PLE have.")
-    seen: dict[str, list[NDArray]] = {name: [] for name in gates}
-    hooks = [
-        module.register_forward_hook(
-            lambda _module, _inputs, out, name=name: seen[name].append(out.numpy(force=True))
+    seen: list[list[NDArray]] = [[] for _ in gates]
+    for gate, batches in zip(gates, seen, strict=True):
+        gate.register_forward_hook(
+            lambda _module, _inputs, out, batches=batches: batches.append(out.numpy(force=True))
         )
-        for name, module in gates.items()
-    ]
-    try:
-        estimator._logits(X)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    table = check_rows(estimator, X, reset=False)
+    rows = Rows(estimator._fitted_.encoder.transform(table), device=estimator.net_.device)
+    predict_logits(twin, rows)
+    n_extra = estimator.net_.criterion_.objective.extra_outputs
+    names = [*estimator.task_names_, *(f"<output {k}>" for k in range(n_extra))]
     weights: dict[str, list[NDArray]] = {}
-    for name, batches in seen.items():
-        shared = name.endswith("shared_gate")
-        streams = ["<shared>"] if shared else estimator.task_names_
-        rows = np.concatenate(batches)
-        for position, stream in enumerate(streams):
-            weights.setdefault(stream, []).append(rows[:, position])
+    for gate, batches in zip(gates, seen, strict=True):
+        whole = np.concatenate(batches)
+        for position, stream in enumerate(gate.streams):
+            name = names[stream] if isinstance(stream, int) else stream
+            weights.setdefault(name, []).append(whole[:, position])
     return weights
 
 

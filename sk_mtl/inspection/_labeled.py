@@ -6,11 +6,11 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sk_mtl._inputs import check_labels, check_rows, check_same_tasks
-from sk_mtl._training import MultiTaskLoss, Rows
+from sk_mtl._training import Criterion
 from sk_mtl.base import MultiTaskEstimator
+from sk_mtl.data import Batch, Rows, check_labels, check_rows, check_same_tasks
 from sk_mtl.nn import MultiTaskModule
-from sk_mtl.tasks import encode_targets, sample_labels, weigh_labels
+from sk_mtl.tasks import sample_labels
 
 
 def labeled_rows(
@@ -29,20 +29,20 @@ def labeled_rows(
         If X, y or the weights do not suit the estimator.
     """
     check_is_fitted(estimator)
-    X = check_rows(estimator, X, reset=False)
-    X, labels = check_labels(y, sample_weight, X, estimator)
+    table = check_rows(estimator, X, reset=False)
+    table, labels = check_labels(y, sample_weight, table, estimator)
     tasks, fitted = estimator.tasks_, estimator._fitted_
     check_same_tasks(tasks, labels)
-    targets = encode_targets(tasks, labels.columns)
-    weight = weigh_labels(tasks, targets, labels.weight)
+    targets, weight = estimator._encode_labels(tasks, labels)
+    weight = None if weight is None else weight / (weight.max(initial=0.0) or 1.0)
     # The loss of a task that samples its negatives is that of a sample.
     generator = torch.Generator().manual_seed(fitted.seed)
     sample = sample_labels(tasks, targets, weight, generator, at_least_one=False)
-    numeric, categorical = fitted.encoder.transform(X)
     if sample is not None:
         kept, targets, weight = sample
-        numeric, categorical = numeric[kept], categorical[kept]
-    return Rows(numeric, categorical, targets, weight, dtype=dtype, device=device)
+        table = table.take(kept)
+    parts = fitted.encoder.transform(table)
+    return Rows(parts, targets, weight, dtype=dtype, device=device)
 
 
 def shared_by_name(estimator: MultiTaskEstimator, module: MultiTaskModule) -> dict[str, Any]:
@@ -64,16 +64,13 @@ def shared_by_name(estimator: MultiTaskEstimator, module: MultiTaskModule) -> di
     return shared
 
 
-def task_losses(
-    module: MultiTaskModule, criterion: MultiTaskLoss, inputs: dict[str, Tensor], target: Tensor
-) -> Tensor:
-    """Return the plain losses of a batch that is prepared for the module, (K,)."""
-    logits = module.read(module.represent(inputs["dense"], inputs["rows"]))
-    return criterion(logits, target, inputs.get("weight"))
+def term_sums(module: MultiTaskModule, criterion: Criterion, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the terms' sums and weights over a batch that is prepared for the module, (M,)."""
+    tower_logits = module.towers(module.represent(batch.parts))
+    return criterion(tower_logits, module.join(tower_logits), batch.target, batch.weight)
 
 
-def label_weight(target: Tensor, weight: Tensor | None) -> Tensor:
-    """Return the total weight of each task's labels, (K,)."""
-    if weight is None:
-        return target.new_full((target.shape[1],), len(target))
-    return weight.sum(0)
+def term_means(module: MultiTaskModule, criterion: Criterion, batch: Batch) -> Tensor:
+    """Return the terms' mean losses over a batch, zero without a label: (M,)."""
+    sums, weights = term_sums(module, criterion, batch)
+    return sums / torch.where(weights > 0, weights, 1.0)

@@ -3,7 +3,7 @@
 Shape letters, used in every comment and docstring of this package:
 
 ====  ==========================================================
-B     rows of a batch
+B     rows of a batch (a row is a sample; entries of an embedding table are called slots)
 D     features of a row, after embedding and concatenation
 H     hidden width
 K     tasks
@@ -12,25 +12,30 @@ L     logits of all tasks side by side (K if every task is binary)
 ====  ==========================================================
 """
 
+from sk_mtl.nn.blocks import Block, NumbersBlock, TablesBlock
 from sk_mtl.nn.embedding import FeatureEmbedding
 from sk_mtl.nn.extraction import ExtractionLevel
 from sk_mtl.nn.gating import Gates, mix
 from sk_mtl.nn.module import MultiTaskModule
 from sk_mtl.nn.probability import ProbabilityChain, logit_of_product
-from sk_mtl.nn.stacked import ACTIVATIONS, Dropout, StackedLinear, StackedMLP
+from sk_mtl.nn.stacked import ACTIVATIONS, Dropout, StackedLinear, StackedMLP, undrawn
 from sk_mtl.nn.towers import Towers
 
 __all__ = [
     "ACTIVATIONS",
+    "Block",
     "Dropout",
     "ExtractionLevel",
     "FeatureEmbedding",
     "Gates",
     "MultiTaskModule",
+    "NumbersBlock",
     "ProbabilityChain",
     "StackedLinear",
     "StackedMLP",
+    "TablesBlock",
     "Towers",
     "logit_of_product",
     "mix",
+    "undrawn",
 ]

@@ -132,7 +132,7 @@ def linear(a: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
     if a.ndim == 3:
         return affine(a, w.transpose(1, 2), b, -2)
     out = affine(a, w.flatten(0, 1).t(), None if b is None else b.flatten(), -2)
-    return out.view(len(a), *w.shape[:2]).transpose(0, 1)
+    return out.view(a.shape[0], *w.shape[:2]).transpose(0, 1)
 
 
 def spread(x: Tensor, n: int) -> Tensor:

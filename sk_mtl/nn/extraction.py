@@ -80,9 +80,15 @@ class ExtractionLevel(nn.Module):
                 generator=generator,
             )
 
-        def gates(n: int, n_experts: int) -> Gates:
+        def gates(n: int, n_experts: int, streams: tuple[str, ...] | None = None) -> Gates:
             return Gates(
-                n, in_features, n_experts, gate_units, activation=activation, generator=generator
+                n,
+                in_features,
+                n_experts,
+                gate_units,
+                streams=streams,
+                activation=activation,
+                generator=generator,
             )
 
         n_own = n_tasks * n_task_experts
@@ -91,7 +97,9 @@ class ExtractionLevel(nn.Module):
         self.task_gates = gates(n_tasks, n_task_experts + n_shared_experts)
         # Without shared experts no stream is shared, so nothing would read a shared gate.
         has_shared_gate = not last and n_shared_experts > 0
-        self.shared_gate = gates(1, n_own + n_shared_experts) if has_shared_gate else None
+        self.shared_gate = None
+        if has_shared_gate:
+            self.shared_gate = gates(1, n_own + n_shared_experts, ("<shared>",))
         self.out_features = expert_units[-1]
 
     def forward(self, task_x: Tensor, shared_x: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -23,6 +23,9 @@ class Gates(nn.Module):
         Number of experts that each gate chooses among.
     units : sequence of int, default=()
         Widths of hidden layers before the softmax layer.
+    streams : sequence of (int or str), optional
+        What each gate's mixture goes to: the position of a task, or the name of a stream that is
+        no task's own. Default: the tasks in order.
     activation : str, default="relu"
         Activation of the hidden layers.
     generator : torch.Generator, optional
@@ -41,10 +44,12 @@ class Gates(nn.Module):
         n_experts: int,
         units: Sequence[int] = (),
         *,
+        streams: Sequence[int | str] | None = None,
         activation: str = "relu",
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        self.streams = tuple(range(n_gates) if streams is None else streams)
         self.hidden = StackedMLP(
             n_gates, in_features, units, activation=activation, generator=generator
         )
@@ -71,5 +76,5 @@ def mix(weights: Tensor, experts: Tensor) -> Tensor:
     -------
     Tensor of shape (B, K, H)
     """
-    # Of gates rows come last in memory; the product of each row wants its weights in a row.
+    # Gates keep rows last in memory; `bmm` needs each row's weights contiguous.
     return torch.bmm(weights.contiguous(), experts)

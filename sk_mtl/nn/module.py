@@ -1,6 +1,7 @@
 """The whole network: embedding, bottom, towers, head."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,20 +16,30 @@ class MultiTaskModule(nn.Module):
     Parameters
     ----------
     embedding : FeatureEmbedding
-        (numeric (B, F), categorical (B, C)) -> (B, D).
+        Parts of B rows -> (B, D).
     bottom : nn.Module
         (B, D) -> (B, K, H): the architecture.
     towers : nn.Module
         (B, K, H) -> (B, L), see `Towers`.
     head : nn.Module, optional
         (B, L) -> (B, L): what ties the tasks' outputs together; nothing if None.
+    n_logits : int, optional
+        How many of the L logits, the first ones, belong to tasks. The rest are outputs without a
+        label: an objective reads them in training, and `forward` leaves them out. Default: all.
+
+    Notes
+    -----
+    The bottom, a gate or the head may have a method ``penalty() -> Tensor``, a scalar that
+    training adds to the loss, outside the balancer. It is called after each forward pass in
+    training mode, so that it can tell of that pass's rows, as their mean.
 
     Examples
     --------
     >>> import torch
     >>> from sk_mtl.architectures import MMoEBottom
-    >>> from sk_mtl.nn import FeatureEmbedding, MultiTaskModule, Towers
-    >>> embedding = FeatureEmbedding(n_numeric=3, n_categories=[10, 4], embedding_dims=[8, 8])
+    >>> from sk_mtl.nn import FeatureEmbedding, MultiTaskModule, NumbersBlock, TablesBlock, Towers
+    >>> tables = TablesBlock(n_categories=[10, 4], embedding_dims=[8, 8])
+    >>> embedding = FeatureEmbedding({"numeric": NumbersBlock(3), "categorical": tables})
     >>> bottom = MMoEBottom(embedding.out_features, 2, n_experts=4, expert_units=(16,))
     >>> module = MultiTaskModule(embedding, bottom, Towers(16, [(8,), (8,)], [1, 1]))
     >>> module(torch.randn(5, 3), torch.zeros(5, 2, dtype=torch.int64)).shape
@@ -43,30 +54,53 @@ class MultiTaskModule(nn.Module):
         bottom: nn.Module,
         towers: nn.Module,
         head: nn.Module | None = None,
+        n_logits: int | None = None,
     ) -> None:
         super().__init__()
         self.embedding, self.bottom, self.towers = embedding, bottom, towers
         self.head = nn.Identity() if head is None else head
+        self.n_logits = n_logits
+        self.penalized: list[Any] = [part for part in self.modules() if _has_penalty(part)]
 
-    def prepare(self, numeric: Tensor, categorical: Tensor) -> tuple[Tensor, Tensor]:
+    def prepare(self, parts: Mapping[str, Any]) -> dict[str, Any]:
         """Do what depends on no weight; see `FeatureEmbedding.prepare`."""
-        return self.embedding.prepare(numeric, categorical)
+        return self.embedding.prepare(parts)
 
-    def represent(self, dense: Tensor, rows: Tensor) -> Tensor:
+    def represent(self, prepared: Mapping[str, Any]) -> Tensor:
         """Return the tasks' representations of rows that are prepared: (B, K, H)."""
-        return self.bottom(self.embedding.embed(dense, rows))
+        return self.bottom(self.embedding.embed(prepared))
+
+    def join(self, tower_logits: Tensor) -> Tensor:
+        """Return the logits of the tasks from those of the towers: the head, and no more."""
+        logits = self.head(tower_logits)
+        return logits if self.n_logits is None else logits[:, : self.n_logits]
 
     def read(self, representations: Tensor) -> Tensor:
         """Return the logits of all tasks side by side: (B, K, H) -> (B, L)."""
-        return self.head(self.towers(representations))
+        return self.join(self.towers(representations))
 
-    def tower_logits(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        """Return the towers' logits, before the head: (B, L)."""
-        return self.towers(self.represent(*self.prepare(numeric, categorical)))
+    def tower_logits(self, numeric: Tensor, categorical: Tensor, **others: Any) -> Tensor:
+        """Return all logits of the towers, before the head."""
+        parts = {"numeric": numeric, "categorical": categorical, **others}
+        return self.towers(self.represent(self.prepare(parts)))
 
-    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
-        """Return the logits of all tasks side by side: (B, L)."""
-        return self.read(self.represent(*self.prepare(numeric, categorical)))
+    def forward(self, numeric: Tensor, categorical: Tensor, **others: Any) -> Tensor:
+        """Return the logits of all tasks side by side, (B, L).
+
+        Parameters
+        ----------
+        numeric : Tensor of shape (B, F)
+            Numbers, NaN where missing.
+        categorical : Tensor of shape (B, C)
+            Category codes.
+        **others
+            Parts of further blocks, by name.
+        """
+        return self.join(self.tower_logits(numeric, categorical, **others))
+
+    def penalty(self) -> Tensor | None:
+        """Return the sum of the parts' penalties in the last forward pass, None without any."""
+        return sum(part.penalty() for part in self.penalized) if self.penalized else None
 
     @property
     def one_representation(self) -> bool:
@@ -83,8 +117,21 @@ class MultiTaskModule(nn.Module):
         for part in (self.embedding, self.bottom):
             yield from (p for p in part.parameters() if id(p) not in known)
 
+    def undecayed_parameters(self) -> Iterator[nn.Parameter]:
+        """Yield what weight decay leaves alone: embeddings, biases, scales of normalizations."""
+        yield from self.embedding.parameters()
+        for part in self.modules():
+            if isinstance(part, nn.modules.batchnorm._NormBase | nn.LayerNorm):
+                yield from part.parameters()
+            elif isinstance(bias := getattr(part, "bias", None), nn.Parameter):
+                yield bias
+
     def set_generator(self, generator: torch.Generator | None) -> None:
         """Let all dropout layers draw from `generator`, or from torch's global one if None."""
         for layer in self.modules():
             if isinstance(layer, Dropout):
                 layer.generator = generator
+
+
+def _has_penalty(part: nn.Module) -> bool:
+    return callable(getattr(part, "penalty", None)) and not isinstance(part, MultiTaskModule)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from sk_mtl.nn.chain import Layer, linear, relu_chain, spread
 
@@ -242,3 +243,20 @@ class StackedMLP(nn.Module):
         if output is not None:
             x = output(x)
         return x.softmax(-1) if last == "softmax" else x
+
+
+class _Undrawn(TorchFunctionMode):
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
+def undrawn() -> Any:
+    """Leave initial weights undrawn while the block runs, in this thread.
+
+    For modules whose weights are filled in afterwards: the memory is not even touched.
+    """
+    return _Undrawn()

@@ -12,6 +12,7 @@ kind.
 
 from sk_mtl.tasks.base import Column, Task
 from sk_mtl.tasks.binary import BinaryTask
+from sk_mtl.tasks.chains import complete_chain, looks_negative
 from sk_mtl.tasks.choice import (
     KINDS,
     MAX_AUTO_CLASSES,
@@ -20,6 +21,7 @@ from sk_mtl.tasks.choice import (
     make_tasks,
     resolve_task_types,
     restore_task,
+    with_positive,
 )
 from sk_mtl.tasks.classification import ClassificationTask
 from sk_mtl.tasks.count import CountTask
@@ -48,13 +50,16 @@ __all__ = [
     "RegressionTask",
     "Sample",
     "Task",
+    "complete_chain",
     "declared_kinds",
     "encode_targets",
     "find_task_class",
     "logit_slices",
+    "looks_negative",
     "make_tasks",
     "resolve_task_types",
     "restore_task",
     "sample_labels",
     "weigh_labels",
+    "with_positive",
 ]

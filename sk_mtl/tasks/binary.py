@@ -14,13 +14,14 @@ from sk_mtl.tasks.classification import ClassificationTask, check_focus
 
 
 class BinaryTask(ClassificationTask):
-    r"""Two classes, one logit: that of the second class in sorted order, the positive one.
+    r"""Two classes, one logit: that of the positive class.
 
     .. math::
         \ell = -\alpha\, t\, (1-p)^\gamma \log p - (1-t)\, p^\gamma \log(1-p), \qquad
         t = y (1 - \epsilon) + \epsilon / 2, \quad p = \sigma(z - \log r)
 
-    With the options left alone it is the cross-entropy.
+    with :math:`y = 1` for the positive class. With the options left alone it is the
+    cross-entropy.
 
     Parameters
     ----------
@@ -28,7 +29,11 @@ class BinaryTask(ClassificationTask):
         Name of the task.
     class_weight : "balanced", dict or None, default=None
         Factors of the labels' weights, see `ClassificationTask`: they count in the sum of weights
-        that a batch's loss is divided by.
+        that the loss is divided by.
+    positive : label or None, default=None
+        The positive class; None: the second one in sorted order, of booleans True. Columns of
+        `predict_proba` stand in sorted order in any case, and decision values above zero mean
+        the second one.
     pos_weight : float or None, default=None
         :math:`\alpha`, a factor of the positive class's loss; nothing is divided by it.
     focal_gamma : float, default=0.0
@@ -75,6 +80,7 @@ class BinaryTask(ClassificationTask):
     """
 
     kind = "binary"
+    _first_is_positive = False
     loss_options = ("pos_weight", "focal_gamma", "label_smoothing", "negative_fraction")
 
     def __init__(
@@ -82,12 +88,14 @@ class BinaryTask(ClassificationTask):
         name: str = "",
         *,
         class_weight: Any = None,
+        positive: Any = None,
         pos_weight: float | None = None,
         focal_gamma: float = 0.0,
         label_smoothing: float = 0.0,
         negative_fraction: float | None = None,
     ) -> None:
         super().__init__(name, class_weight=class_weight)
+        self.positive = positive
         self.pos_weight = pos_weight
         self.focal_gamma = focal_gamma
         self.label_smoothing = label_smoothing
@@ -103,6 +111,27 @@ class BinaryTask(ClassificationTask):
                 f"{shorten(self.classes_)}. Pass 'multiclass' or 'classification' for it."
             )
         return self
+
+    @property
+    def positive_class(self) -> Any:
+        """The positive class."""
+        assert self.classes_ is not None
+        return self.classes_[0 if self._first_is_positive else 1]
+
+    def _find_classes(self, values: NDArray, classes: NDArray | None) -> NDArray:
+        found = super()._find_classes(values, classes)
+        if self.positive is not None and self.positive not in found.tolist():
+            raise ValueError(
+                f"`positive` of task {self.name!r} is {self.positive!r}, which is none of its "
+                f"classes {shorten(found)}."
+            )
+        self._first_is_positive = self.positive is not None and bool(self.positive == found[0])
+        return found
+
+    def encode(self, values: NDArray) -> NDArray:
+        """Return one for each label of the positive class, zero for the others."""
+        position = super().encode(values)
+        return 1.0 - position if self._first_is_positive else position
 
     def _check_options(self) -> None:
         if self.pos_weight is not None:
@@ -138,5 +167,10 @@ class BinaryTask(ClassificationTask):
         return target * by_positive + (1 - target) * by_negative
 
     def link(self, logits: Tensor) -> Tensor:
-        """Return the two classes' probabilities: (B, 1) -> (B, 2)."""
-        return torch.cat([-logits, logits], dim=1).sigmoid()
+        """Return the two classes' probabilities, in sorted order: (B, 1) -> (B, 2)."""
+        second = -logits if self._first_is_positive else logits
+        return torch.cat([-second, second], dim=1).sigmoid()
+
+    def decision(self, logits: NDArray) -> NDArray:
+        """Return the logit of the second class in sorted order."""
+        return -logits if self._first_is_positive else logits

@@ -156,7 +156,8 @@ def make_tasks(
     tasks = []
     for k, (column, kind) in enumerate(zip(columns, kinds, strict=True)):
         given = None if classes is None else classes[k]
-        if len(column.values) == 0:
+        # A stream may bring the first label of a task later; its classes must be known by then.
+        if len(column.values) == 0 and given is None:
             raise ValueError(
                 f"Task {column.name!r} has no observed label (with a weight above zero); leave it "
                 "out, or give rows that have one."
@@ -188,6 +189,22 @@ def _new_task(kind: Kind, name: str) -> Task:
             ) from error
     task.name = name
     return task
+
+
+def with_positive(kind: Kind, label: Any) -> Kind:
+    """Return a kind of two classes whose positive class is a label; None leaves it as it is.
+
+    Other kinds stay as they are.
+    """
+    if label is None:
+        return kind
+    if isinstance(kind, BinaryTask):
+        return deepcopy(kind).set_params(positive=label)
+    if isinstance(kind, str) and kind in ("auto", "classification", "binary"):
+        return BinaryTask(positive=label)
+    if isinstance(kind, type) and issubclass(kind, BinaryTask):
+        return kind(positive=label)
+    return kind
 
 
 def find_task_class(name: str) -> type[Task]:

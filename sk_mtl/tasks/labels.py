@@ -34,25 +34,25 @@ def weigh_labels(tasks: Sequence[Task], targets: NDArray, weight: NDArray | None
     targets : ndarray of shape (n, K)
         Encoded labels, NaN where not observed.
     weight : ndarray of shape (n, K) or None
-        Weights, zero where not observed; None: all one.
+        Weights of the labels, of those not observed too; None: all one.
 
     Returns
     -------
     ndarray of shape (n, K) or None
-        Weights at a scale of their own, the greatest being one; or `weight`, if no task has any.
+        Their weights, zero where not observed; None: all are observed and weigh one.
     """
     observed = ~np.isnan(targets)
     factors = [
         task.label_weight(targets[seen, k])
         for k, (task, seen) in enumerate(zip(tasks, observed.T, strict=True))
     ]
-    if all(factor is None for factor in factors):
-        return weight
-    weight = observed.astype(np.float64) if weight is None else weight.copy()
+    if weight is None and observed.all() and all(factor is None for factor in factors):
+        return None
+    weight = observed.astype(np.float64) if weight is None else np.where(observed, weight, 0.0)
     for k, factor in enumerate(factors):
         if factor is not None:
             weight[observed[:, k], k] *= factor
-    return weight / weight.max()
+    return weight
 
 
 class Sample(NamedTuple):

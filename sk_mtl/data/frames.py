@@ -1,5 +1,6 @@
-"""Reading tables: what pandas, polars, numpy and scipy hand over, as columns."""
+"""Tables: what pandas, polars, numpy and scipy hand over, as columns with names."""
 
+from abc import ABC, abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,6 +8,164 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils.validation import check_consistent_length, column_or_1d
+
+
+class Table(ABC):
+    """Rows of any origin, read column by column.
+
+    Attributes
+    ----------
+    names : list
+        The columns' names; their positions if X had none.
+    named : bool
+        Whether X had names.
+    shape : (int, int)
+        Numbers of rows and columns.
+    """
+
+    names: list[Any]
+    named: bool = False
+    shape: tuple[int, int]
+
+    def __len__(self) -> int:  # of rows
+        return self.shape[0]
+
+    @property
+    @abstractmethod
+    def dtypes(self) -> list[Any]:
+        """The columns' dtypes."""
+
+    @abstractmethod
+    def column(self, j: int, rows: NDArray | None = None) -> pd.Series:
+        """Return one column; equal numbers come out equal, whatever held them.
+
+        Parameters
+        ----------
+        j : int
+            Position of the column.
+        rows : ndarray of int, optional
+            Positions of the rows to return; all if None.
+        """
+
+    @abstractmethod
+    def take(self, rows: NDArray) -> "Table":
+        """Return some rows, by position."""
+
+    def not_numbers(self, columns: list[int]) -> list[int]:
+        """Return which of some columns have a dtype that is no number's."""
+        dtypes = self.dtypes
+        return [j for j in columns if not is_number(dtypes[j])]
+
+    @abstractmethod
+    def block(self, columns: list[int], replaced: dict[int, NDArray]) -> Any:
+        """Return some columns as floats, NaN where missing: (n, F), dense or CSR.
+
+        Parameters
+        ----------
+        columns : list of int
+            Positions of the columns.
+        replaced : dict of int to ndarray
+            Columns that are no numbers, by position, already read as such.
+        """
+
+    @abstractmethod
+    def cells(self) -> list[list[Any]]:
+        """Return the rows as lists of plain cells, for a few rows."""
+
+
+class FrameTable(Table):
+    """A pandas DataFrame."""
+
+    named = True
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame, self.shape = frame, frame.shape
+
+    @property
+    def names(self) -> list[Any]:  # type: ignore[override]
+        """The frame's columns."""
+        return list(self.frame.columns)
+
+    @property
+    def dtypes(self) -> list[Any]:
+        """The columns' dtypes."""
+        return list(self.frame.dtypes)
+
+    def take(self, rows: NDArray) -> "FrameTable":
+        """Return some rows."""
+        return FrameTable(self.frame.iloc[rows])
+
+    def column(self, j: int, rows: NDArray | None = None) -> pd.Series:
+        """Return one column."""
+        values = self.frame.iloc[:, j]
+        return infer_numbers(values if rows is None else values.iloc[rows])
+
+    def block(self, columns: list[int], replaced: dict[int, NDArray]) -> NDArray:
+        """Return some columns as floats."""
+        part = self.frame.iloc[:, columns].copy(deep=False)
+        for j, values in replaced.items():
+            part.isetitem(columns.index(j), values)
+        return part.to_numpy(dtype=np.float64, na_value=np.nan)
+
+    def cells(self) -> list[list[Any]]:
+        """Return the rows as lists."""
+        return self.frame.to_numpy(dtype=object).tolist()
+
+
+class ArrayTable(Table):
+    """A 2-D array or a CSR matrix, without names."""
+
+    def __init__(self, values: Any) -> None:
+        self.values, self.shape = values, values.shape
+
+    @property
+    def names(self) -> list[Any]:  # type: ignore[override]
+        """The positions."""
+        return list(range(self.shape[1]))
+
+    @property
+    def dtypes(self) -> list[Any]:
+        """The columns' dtypes."""
+        return [self.values.dtype] * self.shape[1]
+
+    def take(self, rows: NDArray) -> "ArrayTable":
+        """Return some rows."""
+        return ArrayTable(self.values[rows])
+
+    def not_numbers(self, columns: list[int]) -> list[int]:
+        """Return all columns or none: they have one dtype."""
+        return [] if is_number(self.values.dtype) else columns
+
+    def column(self, j: int, rows: NDArray | None = None) -> pd.Series:
+        """Return one column."""
+        if sparse.issparse(self.values):
+            values = self.values[:, [j]].toarray()[:, 0]
+        else:
+            values = self.values[:, j]
+        return infer_numbers(pd.Series(values if rows is None else values[rows]))
+
+    def block(self, columns: list[int], replaced: dict[int, NDArray]) -> Any:
+        """Return some columns as floats, in the precision they have."""
+        block = self.values if len(columns) == self.shape[1] else self.values[:, columns]
+        if block.dtype.kind != "f" or block.dtype.itemsize not in (4, 8):
+            block = block.astype(np.float64)
+        return block
+
+    def cells(self) -> list[list[Any]]:
+        """Return the rows as lists."""
+        values = self.values
+        return (values.toarray() if sparse.issparse(values) else values).tolist()
+
+
+def as_table(X: Any) -> Table:
+    """Return checked rows (a DataFrame, a 2-D array or a CSR matrix) as a table."""
+    return FrameTable(X) if isinstance(X, pd.DataFrame) else ArrayTable(X)
+
+
+def is_number(dtype: Any) -> bool:
+    """Whether columns of this dtype hold real numbers or booleans."""
+    types = pd.api.types
+    return types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype)
 
 
 def is_frame(X: Any) -> bool:

@@ -7,32 +7,59 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import validate_data
 
-from sk_mtl._params import per_task
-from sk_mtl._tables import infer_numbers, is_frame, plain, read_targets, to_pandas
+from sk_mtl._checks import per_task
+from sk_mtl._compat import _check_sample_weight
+from sk_mtl.data.frames import (
+    Table,
+    as_table,
+    infer_numbers,
+    is_frame,
+    plain,
+    read_targets,
+    to_pandas,
+)
 from sk_mtl.tasks import Column, Task
 
 
 class Labels(NamedTuple):
-    """Labels with their weights: (n, K), zero where not observed; None: all one."""
+    """Labels of the rows that count.
+
+    ``weight`` is what was passed, (n, K), whether the label was observed or not; None: all one.
+    ``rows`` are the rows' positions in X; None: all of them.
+    """
 
     columns: list[Column]
     weight: NDArray | None
     single: bool
+    rows: NDArray | None = None
 
-    @property
-    def row_weight(self) -> NDArray | None:
-        """Weight of each row in statistics over rows: its labels' mean weight."""
-        return None if self.weight is None else self.weight.mean(axis=1)
+    def scored(self, rows: NDArray | None) -> tuple[Any, NDArray | None]:
+        """Return some rows' labels and weights as a scorer takes them, as they were passed."""
+        n = len(self.columns[0].observed)
+        rows = np.arange(n) if rows is None else rows
+        columns = {}
+        for name, values, observed in self.columns:
+            whole = np.full(n, None, dtype=object)
+            whole[observed] = values
+            columns[name] = whole[rows] if not observed.all() else values[rows]
+        labels: Any = pd.DataFrame(columns)
+        if self.single:
+            labels = labels.iloc[:, 0]
+        return labels, None if self.weight is None else self.weight[rows]
 
 
-def check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
-    """Return X as a DataFrame, a 2-D array or a CSR matrix, or raise with scikit-learn's words.
+def check_rows(estimator: Any, X: Any, *, reset: bool) -> Table:
+    """Return X as a table, or raise with scikit-learn's words.
 
     A dataframe whose columns stand in another order than at `fit` is reordered by name.
     """
+    return as_table(_check_rows(estimator, X, reset=reset))
+
+
+def _check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
+    """Return X as a DataFrame, a 2-D array or a CSR matrix."""
     if not is_frame(X) and not sparse.issparse(X):
         X = _as_array(X)
         if X.dtype.kind == "O" and X.ndim == 2:
@@ -70,7 +97,7 @@ def _as_array(X: Any) -> NDArray:
     return np.asarray(X, dtype=object) if array.dtype.kind in "US" else array
 
 
-def check_labels(y: Any, sample_weight: Any, X: Any, estimator: Any) -> tuple[Any, Labels]:
+def check_labels(y: Any, sample_weight: Any, table: Table, estimator: Any) -> tuple[Table, Labels]:
     """Return the rows that count, and their labels with weights.
 
     Zero weight equals absence: a row without any weight is left out, a label without weight is
@@ -80,37 +107,34 @@ def check_labels(y: Any, sample_weight: Any, X: Any, estimator: Any) -> tuple[An
     ----------
     y, sample_weight : array-like
         As handed to `fit`.
-    X : DataFrame, ndarray or CSR matrix
+    table : Table
         The checked rows.
     estimator : object
         For its name in messages.
 
     Returns
     -------
-    X : as given
+    table : Table
         The rows with some weight.
     labels : Labels
         Their labels.
     """
-    targets = read_targets(y, X, type(estimator).__name__)
-    weight = check_weight(sample_weight, X, targets.names)
+    targets = read_targets(y, table, type(estimator).__name__)
+    weight = check_weight(sample_weight, table, targets.names)
     observed, values = targets.observed, targets.values
-    if weight is None:
-        weight = None if observed.all() else observed.astype(np.float64)
-    else:
-        # Only ratios of weights count; at another scale some would be lost in float32.
-        weight = np.where(observed, weight / weight.max(), 0.0)
-        observed = weight > 0
-    keep = observed.any(axis=1)
+    if weight is not None:
+        observed = observed & (weight > 0)
+    keep, rows = observed.any(axis=1), None
     if keep.any() and not keep.all():
-        X = _safe_indexing(X, np.flatnonzero(keep))
-        observed, values = observed[keep], [column[keep] for column in values]
-        weight = None if weight is None else weight[keep]
+        rows = np.flatnonzero(keep)
+        table = table.take(rows)
+        observed, values = observed[rows], [column[rows] for column in values]
+        weight = None if weight is None else weight[rows]
     columns = [
         Column(name, _finite(name, labels[seen]), seen)
         for name, labels, seen in zip(targets.names, values, observed.T, strict=True)
     ]
-    return X, Labels(columns, weight, targets.single)
+    return table, Labels(columns, weight, targets.single, rows)
 
 
 def _finite(name: str, values: NDArray) -> NDArray:
@@ -123,7 +147,7 @@ def _finite(name: str, values: NDArray) -> NDArray:
     return values
 
 
-def check_weight(sample_weight: Any, X: Any, names: Sequence[str]) -> NDArray | None:
+def check_weight(sample_weight: Any, rows: Any, names: Sequence[str]) -> NDArray | None:
     """Return weights as (n, K), or None.
 
     Raises
@@ -134,7 +158,7 @@ def check_weight(sample_weight: Any, X: Any, names: Sequence[str]) -> NDArray | 
     """
     if sample_weight is None:
         return None
-    n, n_tasks = X.shape[0], len(names)
+    n, n_tasks = _n_rows(rows), len(names)
     try:
         weight = np.asarray(sample_weight, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -142,7 +166,10 @@ def check_weight(sample_weight: Any, X: Any, names: Sequence[str]) -> NDArray | 
     if not weight.any():
         raise ValueError("Sample weights must contain at least one non-zero number.")
     if weight.ndim == 1:
-        weight = _check_sample_weight(weight, X, dtype=np.float64, ensure_non_negative=True)
+        placeholder = np.empty((n, 0))
+        weight = _check_sample_weight(
+            weight, placeholder, dtype=np.float64, ensure_non_negative=True
+        )
         return np.tile(weight[:, None], (1, n_tasks))
     if weight.shape != (n, n_tasks):
         raise ValueError(
@@ -157,6 +184,10 @@ def check_weight(sample_weight: Any, X: Any, names: Sequence[str]) -> NDArray | 
             "be finite and at least 0 (0 leaves the label out)."
         )
     return weight
+
+
+def _n_rows(rows: Any) -> int:
+    return rows.shape[0] if hasattr(rows, "shape") else len(rows)
 
 
 def resolve_classes(classes: Any, names: list[str], single: bool) -> list[Any] | None:

@@ -1,0 +1,100 @@
+"""What early stopping watches: a loss, or a scorer over the rows held out."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sk_mtl._prediction import Fitted, PredictionMixin
+from sk_mtl._training import MultiTaskNet
+from sk_mtl.data import Rows
+from sk_mtl.tasks import Task
+
+
+class HeldOut(PredictionMixin):
+    """The network as it stands, as an estimator that knows the rows held out and no others.
+
+    Its X are positions of such rows, (n, 1), so that a scorer may leave some out.
+    """
+
+    def __init__(self, tasks: Sequence[Task], fitted: Fitted, logits: Tensor) -> None:
+        self._fitted_, self.logits = fitted, logits
+        self._describe_tasks(tuple(tasks))
+
+    def _logits(self, X: Any, method: str = "forward") -> Tensor:
+        return self.logits[np.asarray(X)[:, 0]]
+
+
+def resolve_monitor(
+    monitor: Any, terms: Sequence[str], tasks: Sequence[Task], fitted: Any, scored: Any
+) -> Any:
+    """Return a column of the history, or a function of the net that is lower where it is better.
+
+    Parameters
+    ----------
+    monitor : str or scorer
+        As the user passed it.
+    terms : sequence of str
+        Names of the objective's terms.
+    tasks, fitted
+        The estimator's.
+    scored : (labels, weights)
+        The labels of the rows held out as they were passed, and their weights or None.
+
+    Raises
+    ------
+    ValueError
+        If a string is no column of validation losses.
+    """
+    if isinstance(monitor, str):
+        known = ["valid_loss", *(f"valid_loss_{term}" for term in terms)]
+        if monitor not in known:
+            raise ValueError(
+                f"`monitor` is {monitor!r}; pass one of {known}, or a scorer such as "
+                "sk_mtl.metrics.task_scorer('roc_auc', 'click')."
+            )
+        return monitor
+    y, weights = scored
+    positions = np.arange(len(y))[:, None]
+    more = {} if weights is None else {"sample_weight": weights}
+
+    def watch(net: MultiTaskNet) -> float:
+        score = float(monitor(HeldOut(tasks, fitted, logits_of(net)), positions, y, **more))
+        if math.isnan(score):
+            raise ValueError(
+                f"`monitor` is {monitor!r} and gives NaN for the rows held out: they lack a label "
+                "or a class that it needs. Pass X_val and y_val, or a greater validation_fraction."
+            )
+        return -score
+
+    return watch
+
+
+def logits_of(net: MultiTaskNet) -> Tensor:
+    """Return the logits of the rows held out, (n, L) float64 on the CPU."""
+    assert net.valid_batches is not None
+    net.module_.eval()
+    with torch.inference_mode():
+        parts = [net.infer(batch.parts) for batch in net.valid_batches]
+        return torch.cat(parts).cpu().to(torch.float64)
+
+
+def check_held_out(tasks: Sequence[Task], valid: Rows) -> None:
+    """Warn of tasks that the rows held out have no label of: early stopping does not see them."""
+    assert valid.target is not None
+    seen = ~valid.target.isnan()
+    if valid.weight is not None:
+        seen &= valid.weight > 0
+    unseen = [task.name for task, any_ in zip(tasks, seen.any(0).tolist(), strict=True) if not any_]
+    if unseen:
+        warnings.warn(
+            f"The rows held out have no label of task {', '.join(map(repr, unseen))}: early "
+            "stopping does not see it. Pass X_val and y_val that have some, or a greater "
+            "validation_fraction.",
+            UserWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,204 @@
+"""A training run: some epochs over rows, from its begin to its end."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sk_mtl._training.callbacks import EpochHook, KeepLast
+from sk_mtl._training.memory import keep_memory
+from sk_mtl._training.net import MultiTaskNet, causes
+from sk_mtl._training.signals import Interrupts, NonFiniteLossError, StopTraining
+from sk_mtl._training.snapshot import Snapshot
+from sk_mtl.data.rows import Batches, Rows
+from sk_mtl.nn import MultiTaskModule
+from sk_mtl.tasks import logit_slices
+
+PREDICT_ROWS = 4096
+"""Rows per batch of a prediction."""
+
+
+def fit_epochs(
+    net: MultiTaskNet,
+    rows: Rows,
+    valid: Rows | None,
+    epochs: int,
+    hook: EpochHook | None = None,
+) -> KeyboardInterrupt | None:
+    """Train for some epochs, every random number drawn from generators of the net's own.
+
+    Parameters
+    ----------
+    net : MultiTaskNet
+        An initialized net that nobody else uses; training goes on from where it stands.
+    rows, valid : Rows
+        Rows to train on, and rows held out or None.
+    epochs : int
+        Number of epochs at most.
+    hook : EpochHook, optional
+        What to call back in this run only.
+
+    Returns
+    -------
+    KeyboardInterrupt or None
+        The Ctrl-C that ended the run, after an epoch or more: the net is as the last whole epoch
+        left it.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After a Ctrl-C in the first epoch.
+    NonFiniteLossError
+        If a loss, a weight or a prediction is not finite.
+    """
+    embedding, last = net.module_.embedding, KeepLast(epochs)
+    net.criterion_.count(rows, net.device)
+    embedding.count(rows.parts)
+    more = [] if hook is None else [("begin", hook)]
+    interrupt = None
+    with _run(net, valid, [*more, *net.callbacks_, ("last", last)], keeps=True):
+        net.notify("on_train_begin", X=rows, y=None)
+        try:
+            _epochs(net, rows, valid, epochs)
+        except StopTraining:
+            net.history.pop()
+        except KeyboardInterrupt as error:
+            net.history.pop()
+            if not net.history:
+                raise
+            last.go_back(net)
+            interrupt = error
+        net.notify("on_train_end", X=rows, y=None)
+    embedding.settle()
+    net.module_.eval()
+    check_finite(net, rows)
+    return interrupt
+
+
+def fit_further(
+    net: MultiTaskNet, rows: Rows, statistics: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
+    """Train one epoch on further rows of a stream.
+
+    The cost depends on the rows, not on the size of tables with sparse gradients. If it raises,
+    the net is as it was.
+
+    Parameters
+    ----------
+    net : MultiTaskNet
+        An initialized net; it is changed in place.
+    rows : Rows
+        The rows.
+    statistics : mapping of str to mapping, optional
+        What blocks are to take over before, by name: see `sk_mtl.nn.Block.set_statistics`.
+    """
+    module, criterion = net.module_, net.criterion_
+    slots = module.embedding.touched(rows.parts)
+    before = Snapshot(net, slots)
+    seen, n_epochs = (criterion.total_weight, criterion.n_rows), len(net.history)
+    module.embedding.begin(rows.parts)
+    try:
+        module.embedding.set_statistics(statistics or {})
+        criterion.count(rows, net.device, goes_on=True)
+        with _run(net, None, net.callbacks_, keeps=False):
+            net.notify("on_train_begin", X=rows, y=None)
+            try:
+                _epochs(net, rows, None, 1)
+            except StopTraining:
+                net.history.pop()
+            net.notify("on_train_end", X=rows, y=None)
+        module.eval()
+        check_finite(net, rows, slots)
+    except BaseException:
+        before.restore(net)
+        module.embedding.settle()
+        module.eval()
+        criterion.total_weight, criterion.n_rows = seen
+        del net.history[n_epochs:]
+        raise
+    module.embedding.count(rows.parts)
+    module.embedding.settle()
+
+
+@contextmanager
+def _run(
+    net: MultiTaskNet, valid: Rows | None, callbacks: list[Any], *, keeps: bool
+) -> Iterator[None]:
+    """Set up what holds for one run only."""
+    usual = net.callbacks_
+    net.callbacks_, net.stop = callbacks, False
+    net.valid_batches = None if valid is None else net.get_iterator(valid)
+    seed = int(torch.randint(2**62, (), generator=net.iterator_train__generator))
+    net.module_.set_generator(torch.Generator(net.device).manual_seed(seed))
+    try:
+        with keep_memory() if keeps else nullcontext(), Interrupts() as net.interrupts:
+            yield
+    finally:
+        net.module_.set_generator(None)
+        net.callbacks_, net.valid_batches = usual, None
+
+
+def _epochs(net: MultiTaskNet, rows: Rows, valid: Rows | None, epochs: int) -> None:
+    """Run epochs until their number is reached or a callback wants to stop."""
+    data = {"dataset_train": rows, "dataset_valid": valid}
+    batches = net.get_iterator(rows, training=True)
+    for _ in range(epochs):
+        if net.stop:
+            return
+        net.notify("on_epoch_begin", **data)
+        net.run_single_epoch(batches, training=True, prefix="train", step_fn=net.train_step)
+        if valid is not None:
+            net.module_.embedding.settle()
+            net.run_single_epoch(
+                net.valid_batches, training=False, prefix="valid", step_fn=net.validation_step
+            )
+        net.notify("on_epoch_end", **data)
+
+
+def check_finite(net: MultiTaskNet, rows: Rows, slots: dict[str, Tensor] | None = None) -> None:
+    """Refuse a network whose weights or predictions a last step has made infinite.
+
+    Parameters
+    ----------
+    net : MultiTaskNet
+        The net, in evaluation mode.
+    rows : Rows
+        Rows to predict, some of them.
+    slots : dict of str to Tensor, optional
+        The only slots of parameters to look at, by name.
+
+    Raises
+    ------
+    NonFiniteLossError
+        If one is NaN or infinite.
+    """
+    end = f"after epoch {len(net.history)}. {causes(net)}"
+    for name, parameter in net.module_.named_parameters():
+        part = parameter.detach()
+        if slots is not None and name in slots:
+            part = part[slots[name]]
+        if part.numel() and not torch.stack(part.aminmax()).isfinite().all():
+            raise NonFiniteLossError(f"The weights {name!r} are NaN or infinite {end}")
+    some = Batches(rows, PREDICT_ROWS, device=net.device)
+    some.prepare = net.module_.prepare
+    with torch.inference_mode():
+        logits = net.infer(next(iter(some)).parts)
+    tasks = net.criterion_.objective.tasks
+    for task, where in zip(tasks, logit_slices(tasks), strict=True):
+        if not logits[:, where].isfinite().all():
+            raise NonFiniteLossError(
+                f"The predictions of task {task.name!r} are NaN or infinite {end}"
+            )
+
+
+def predict_logits(module: MultiTaskModule, rows: Rows, method: str = "forward") -> Tensor:
+    """Return the float64 logits of all rows, (n, L), on the CPU, with the module in eval mode."""
+    if module.training:  # walking through all submodules takes longer than a small one's forward
+        module.eval()
+    function = getattr(module, method)
+    with torch.inference_mode():
+        parts = [function(**batch.parts) for batch in Batches(rows, PREDICT_ROWS)]
+        logits = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return logits.cpu().to(torch.float64)

@@ -1,0 +1,51 @@
+"""From what users pass to batches: one corridor, walked once and downwards.
+
+=================  ================================================================
+`frames`           any table, array or matrix becomes columns with names
+`checks`           against what the estimator remembers: names, lengths, weights
+`encoder`          columns become parts of rows, one part for each block of the
+                   network: `numbers`, `categories` with `lookup`
+`split`            which rows are held out
+`rows`             parts become tensors, and tensors batches
+=================  ================================================================
+
+For authors: a new kind of feature is one `ColumnEncoder` and one `sk_mtl.nn.Block`.
+"""
+
+from sk_mtl.data.categories import CategoryEncoder
+from sk_mtl.data.checks import (
+    Labels,
+    check_labels,
+    check_rows,
+    check_same_tasks,
+    check_weight,
+    resolve_classes,
+)
+from sk_mtl.data.encoder import BlockSpec, ColumnEncoder, FeatureEncoder
+from sk_mtl.data.frames import Table, Targets, read_targets
+from sk_mtl.data.numbers import NumberEncoder
+from sk_mtl.data.rows import Batch, Batches, Rows
+from sk_mtl.data.split import HoldOut, draw_rule, hold_out
+
+__all__ = [
+    "Batch",
+    "Batches",
+    "BlockSpec",
+    "CategoryEncoder",
+    "ColumnEncoder",
+    "FeatureEncoder",
+    "HoldOut",
+    "Labels",
+    "NumberEncoder",
+    "Rows",
+    "Table",
+    "Targets",
+    "check_labels",
+    "check_rows",
+    "check_same_tasks",
+    "check_weight",
+    "draw_rule",
+    "hold_out",
+    "read_targets",
+    "resolve_classes",
+]

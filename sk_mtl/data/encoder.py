@@ -1,0 +1,154 @@
+"""From the columns of a table to the parts of a row, one part for each block of the network."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from numpy.typing import NDArray
+
+from sk_mtl.data.frames import Table
+from sk_mtl.data.lookup import CELLS
+
+USABLE = (
+    "pass numbers or categories (of dates: their parts, or the time since some date as a number)"
+)
+"""What to do about a dtype that is neither."""
+
+
+class BlockSpec(NamedTuple):
+    """How to build the block that reads a part: its kind, and its constructor's arguments."""
+
+    kind: str
+    options: dict[str, Any]
+
+
+class ColumnEncoder(ABC):
+    """Encode the columns of one kind of feature.
+
+    A new kind of feature is one subclass and one `sk_mtl.nn.Block`. Attributes that end in an
+    underscore are what `fit` learned: numbers, strings, lists, dicts, arrays or pandas indices,
+    so that `save` can write them.
+
+    Attributes
+    ----------
+    part : str
+        Name of the part of a row that it makes, a class attribute.
+    columns_ : list of int
+        Positions of its columns.
+    """
+
+    part: ClassVar[str]
+    columns_: list[int]
+
+    @abstractmethod
+    def choose(self, table: Table) -> list[int]:
+        """Return the positions of the columns that are of this kind, sorted."""
+
+    @abstractmethod
+    def fit(self, table: Table, rows: NDArray | None, weight: NDArray | None) -> None:
+        """Learn from a table; ``columns_`` are known.
+
+        Parameters
+        ----------
+        table : Table
+            All rows.
+        rows : ndarray of int or None
+            Positions of the rows to learn from, those that will be trained on; all if None.
+        weight : ndarray of float or None
+            Weight of each of these rows.
+
+        Raises
+        ------
+        ValueError
+            If a column holds something that cannot be used, named with the remedy.
+        """
+
+    @abstractmethod
+    def transform(self, table: Table) -> Any:
+        """Encode rows: an array or a CSR matrix of n rows, or anything that indices cut."""
+
+    def transform_few(self, table: Table, cells: list[list[Any]]) -> Any | None:
+        """Encode a few rows from their cells, or return None where the columns must be seen."""
+        return None
+
+    def update(self, table: Table, rows: NDArray | None, weight: NDArray | None) -> Any:
+        """Return a copy that has learned from further rows too; by default itself.
+
+        What a network is built by must stay: the number of columns, of categories.
+        """
+        return self
+
+    def statistics(self) -> dict[str, Any] | None:
+        """Return what the block is to take over after `update`; None: nothing changed."""
+        return None
+
+    @abstractmethod
+    def spec(self) -> BlockSpec:
+        """Return how to build the block that reads the part."""
+
+
+class FeatureEncoder:
+    """Share the columns among the kinds of feature, and encode them.
+
+    Parameters
+    ----------
+    encoders : sequence of ColumnEncoder
+        One for each part, in the order of their blocks. The first one gets the columns that no
+        other chooses.
+
+    Attributes
+    ----------
+    names_ : list
+        The columns' names, positions if X had none.
+    """
+
+    def __init__(self, encoders: Sequence[ColumnEncoder]) -> None:
+        self.encoders = list(encoders)
+
+    def fit(
+        self, table: Table, rows: NDArray | None = None, weight: NDArray | None = None
+    ) -> "FeatureEncoder":
+        """Learn from the rows that will be trained on; see `ColumnEncoder.fit`."""
+        self.names_ = table.names
+        rest, *others = self.encoders
+        taken: set[int] = set()
+        for encoder in others:
+            encoder.columns_ = [j for j in encoder.choose(table) if j not in taken]
+            taken.update(encoder.columns_)
+        rest.columns_ = [j for j in range(table.shape[1]) if j not in taken]
+        for encoder in self.encoders:
+            encoder.fit(table, rows, weight)
+        return self
+
+    def update(
+        self, table: Table, rows: NDArray | None = None, weight: NDArray | None = None
+    ) -> "FeatureEncoder":
+        """Return an encoder that has learned from further rows too."""
+        twin = FeatureEncoder([encoder.update(table, rows, weight) for encoder in self.encoders])
+        twin.names_ = self.names_
+        return twin
+
+    def transform(self, table: Table) -> dict[str, Any]:
+        """Encode rows with the columns, in the order, that `fit` saw: the parts by name."""
+        # Reading a column of a frame costs as much as coding many cells.
+        if table.shape[0] * table.shape[1] <= CELLS * len(self.categorical_):
+            cells = table.cells()
+            parts = {e.part: e.transform_few(table, cells) for e in self.encoders}
+            if all(part is not None for part in parts.values()):
+                return parts
+        return {encoder.part: encoder.transform(table) for encoder in self.encoders}
+
+    @property
+    def spec_(self) -> dict[str, BlockSpec]:
+        """How to build the blocks, by the parts' names."""
+        return {encoder.part: encoder.spec() for encoder in self.encoders}
+
+    @property
+    def categorical_(self) -> list[int]:
+        """Positions of the columns that are no plain numbers."""
+        return sorted(j for encoder in self.encoders[1:] for j in encoder.columns_)
+
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """Return what the blocks are to take over after `update`, by the parts' names."""
+        found = {encoder.part: encoder.statistics() for encoder in self.encoders}
+        return {part: values for part, values in found.items() if values is not None}

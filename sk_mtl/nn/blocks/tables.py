@@ -1,0 +1,283 @@
+"""Categories: codes looked up in embedding tables."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from sk_mtl.nn.blocks.base import Block
+
+N_SPECIAL = 2
+"""Codes before the known categories: 0 for a missing value, 1 for an unknown category."""
+
+SPARSE_SLOTS = 50_000
+"""Tables with more slots than this pass sparse gradients, if nothing else is asked for."""
+
+
+def _lookup(table: Tensor, slots: Tensor, sparse: bool) -> Tensor:
+    """Return slots of a table, (S, d), (N,) -> (N, d); the gradient is sparse if asked."""
+    if torch.compiler.is_compiling():
+        return torch.nn.functional.embedding(slots, table, sparse=sparse)
+    if not torch.is_grad_enabled():
+        return table.index_select(0, slots)
+    return _Lookup.apply(table, slots, sparse)
+
+
+class _Lookup(torch.autograd.Function):
+    """`torch.nn.functional.embedding` with cheaper sums of the gradients of equal slots."""
+
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, slots: Tensor, sparse: bool) -> Tensor:
+        ctx.save_for_backward(slots)
+        ctx.shape, ctx.sparse = table.shape, sparse
+        return table.index_select(0, slots)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (slots,) = ctx.saved_tensors
+        if not ctx.sparse:
+            return sum_slots(grad, slots, ctx.shape[0]), None, None
+        # A slot may stand several times: the optimizer adds it up, in less time than a sort.
+        gradient = torch.sparse_coo_tensor(
+            slots.unsqueeze(0), grad, ctx.shape, check_invariants=False
+        )
+        return gradient, None, None
+
+
+def sum_slots(values: Tensor, slots: Tensor, n: int) -> Tensor:
+    """Add up the values of equal slots: (N, d), (N,) -> (n, d)."""
+    return values.new_zeros(n, values.shape[1]).index_add_(0, slots, values)
+
+
+class TablesBlock(Block):
+    """Embed categorical columns.
+
+    Columns with the same embedding width share one table, each at an offset of its own, so that
+    all of them take one gather.
+
+    Parameters
+    ----------
+    n_categories : sequence of int, default=()
+        Number of known categories of each of the C columns.
+    embedding_dims : sequence of int, default=()
+        Width of each column's embedding.
+    generator : torch.Generator, optional
+        Source of the initial embeddings.
+
+    Attributes
+    ----------
+    out_features : int
+        Sum of the widths.
+    tables : nn.ParameterList
+        One table for each width, (slots, width).
+    sparse : tuple of bool
+        For each table, whether it passes sparse gradients; see `choose_sparse`.
+
+    Notes
+    -----
+    Shape: codes (B, C) of integers -> (B, out_features), the columns of one width side by side.
+
+    Code 0 is a missing value, 1 an unknown category, 2 and up the known categories. A column in
+    which training showed no missing value or no unknown category reads that code as the mean of
+    what it did show, see `settle`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mtl.nn import TablesBlock
+    >>> block = TablesBlock(n_categories=[10, 4], embedding_dims=[8, 8])
+    >>> block.embed(block.prepare(torch.tensor([[0, 5], [11, 2]]))).shape
+    torch.Size([2, 16])
+    """
+
+    kind: ClassVar[str] = "tables"
+    special_seen: Tensor
+    totals: Tensor
+
+    def __init__(
+        self,
+        n_categories: Sequence[int] = (),
+        embedding_dims: Sequence[int] = (),
+        *,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        n_columns = len(n_categories)
+        self.n_columns = n_columns
+        # Whether training ever showed a column's missing and unknown codes.
+        self.register_buffer("special_seen", torch.zeros(n_columns, N_SPECIAL, dtype=torch.bool))
+        # How many known categories training showed in each column.
+        self.register_buffer("totals", torch.zeros(n_columns, dtype=torch.float64))
+        by_width: dict[int, list[int]] = {}
+        for column, width in enumerate(embedding_dims):
+            by_width.setdefault(width, []).append(column)
+        self.columns = list(by_width.values())
+        self.sizes = [[n_categories[c] + N_SPECIAL for c in columns] for columns in self.columns]
+        self.tables = nn.ParameterList()
+        for index, (width, sizes) in enumerate(zip(by_width, self.sizes, strict=True)):
+            starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+            self.register_buffer(f"offsets_{index}", starts, persistent=False)
+            table = torch.empty(sum(sizes), width).normal_(std=0.01, generator=generator)
+            table[torch.cat([starts + special for special in range(N_SPECIAL)])] = 0.0
+            self.tables.append(nn.Parameter(table))
+            counts = torch.zeros(sum(sizes), dtype=torch.int32)
+            self.register_buffer(f"counts_{index}", counts, persistent=False)
+            for name in ("base", "sums"):
+                sums = torch.zeros(len(sizes), width, dtype=torch.float64)
+                self.register_buffer(f"{name}_{index}", sums, persistent=False)
+        self.tallied = False
+        self.open_slots: list[Tensor | None] = [None] * len(self.tables)
+        self.choose_sparse("auto")
+        self.out_features = sum(embedding_dims)
+
+    def choose_sparse(self, choice: str | bool) -> None:
+        """Choose which tables pass sparse gradients, so that a step costs the slots it reads.
+
+        Parameters
+        ----------
+        choice : "auto" or bool
+            "auto": tables of more than 50,000 slots.
+        """
+        self.sparse = tuple(
+            len(table) > SPARSE_SLOTS if choice == "auto" else bool(choice) for table in self.tables
+        )
+
+    def _slots(self, codes: Tensor, index: int) -> Tensor:
+        """Return the slots of table `index` that a batch of codes reads: (B, columns)."""
+        columns = self.columns[index]
+        own = codes if len(columns) == self.n_columns else codes[:, columns]
+        return own + self.get_buffer(f"offsets_{index}")
+
+    def prepare(self, part: Tensor) -> Tensor:
+        """Return the slots that rows read: codes (B, C) -> (B, C) int64, table after table."""
+        if not len(self.tables):
+            return part
+        slots = [self._slots(part, index) for index in range(len(self.tables))]
+        return slots[0] if len(slots) == 1 else torch.cat(slots, dim=1)
+
+    def embed(self, prepared: Tensor) -> Tensor:
+        """Look the slots up: (B, C) -> (B, out_features)."""
+        parts, start = [], 0
+        for table, columns, sparse in zip(self.tables, self.columns, self.sparse, strict=True):
+            stop = start + len(columns)
+            own = prepared if len(self.tables) == 1 else prepared[:, start:stop]
+            found = _lookup(table, own.flatten(), sparse)
+            parts.append(found.view(own.shape[0], len(columns) * table.shape[1]))
+            start = stop
+        if not parts:
+            return self.totals.new_empty(prepared.shape[0], 0, dtype=torch.get_default_dtype())
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    # What training showed ---------------------------------------------------------------------
+
+    def touched(self, part: Tensor) -> dict[str, Tensor]:
+        """Return the slots of the tables with sparse gradients that rows read, each once."""
+        return {
+            f"tables.{index}": self._slots(part, index).flatten().unique()
+            for index, sparse in enumerate(self.sparse)
+            if sparse
+        }
+
+    @torch.no_grad()
+    def begin(self, part: Tensor) -> None:
+        """Take what these rows read out of the sums, until `settle` puts it back as it is then."""
+        if not self.tallied:
+            self._recall()
+        for name, slots in self.touched(part).items():
+            index = int(name.removeprefix("tables."))
+            self.get_buffer(f"sums_{index}").sub_(self._sum(index, slots))
+            self.open_slots[index] = slots
+
+    @torch.no_grad()
+    def count(self, part: Tensor) -> None:
+        """Count how often each category stands in the rows trained on."""
+        if not self.tallied:
+            self._recall()
+        for special in range(N_SPECIAL):
+            self.special_seen[:, special] |= (part == special).any(0)
+        self.totals += (part >= N_SPECIAL).sum(0)
+        for index, columns in enumerate(self.columns):
+            counts, offsets = (
+                self.get_buffer(f"counts_{index}"),
+                self.get_buffer(f"offsets_{index}"),
+            )
+            # Column by column: no copy of all codes is made.
+            for column, start in zip(columns, offsets.tolist(), strict=True):
+                slots = part[:, column].long() + start
+                if 16 * len(slots) < len(counts):  # few rows of a stream: not the whole table
+                    counts.index_add_(0, slots, torch.ones_like(slots, dtype=counts.dtype))
+                else:
+                    counts += torch.bincount(slots, minlength=len(counts)).to(counts.dtype)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Give missing and unknown codes that were never trained the mean of their column.
+
+        Otherwise an unseen category would read a vector that no step has trained. The mean is
+        weighted by how often training showed each category. After `begin` a table with sparse
+        gradients costs the slots that its rows read, not its size.
+        """
+        for index, table in enumerate(self.tables):
+            slots, sums = self.open_slots[index], self.get_buffer(f"sums_{index}")
+            if slots is None:
+                self._sum_all(index, sums)
+            else:
+                sums += self._sum(index, slots)
+                self.open_slots[index] = None
+            columns = self.columns[index]
+            totals = self.totals[columns].unsqueeze(1)
+            means = (self.get_buffer(f"base_{index}") + sums) / totals
+            offsets = self.get_buffer(f"offsets_{index}")
+            for special in range(N_SPECIAL):
+                wanted = ~self.special_seen[columns, special] & (totals[:, 0] > 0)
+                table[offsets[wanted] + special] = means[wanted].to(table.dtype)
+
+    def tallies(self) -> dict[str, Tensor]:
+        """Return what is counted, beside the weights, for training that is to go on."""
+        names = ("counts", "base", "sums")
+        return {
+            f"{name}_{index}": self.get_buffer(f"{name}_{index}")
+            for index in range(len(self.tables))
+            for name in names
+        }
+
+    def set_tallies(self, tallies: dict[str, Tensor]) -> None:
+        """Take over what `tallies` returned."""
+        for name, values in tallies.items():
+            self.get_buffer(name).copy_(values)
+        self.tallied = True
+
+    def _sum(self, index: int, slots: Tensor) -> Tensor:
+        """Sum slots times their counts by column, known categories only: (columns, width)."""
+        offsets = self.get_buffer(f"offsets_{index}")
+        column = torch.bucketize(slots, offsets, right=True) - 1
+        known = slots - offsets[column] >= N_SPECIAL
+        slots, column = slots[known], column[known]
+        counts = self.get_buffer(f"counts_{index}")[slots].double().unsqueeze(1)
+        return sum_slots(counts * self.tables[index][slots], column, len(offsets))
+
+    def _sum_all(self, index: int, out: Tensor) -> None:
+        """Do the same with all slots of a table."""
+        table, counts = self.tables[index], self.get_buffer(f"counts_{index}")
+        start = 0
+        for position, size in enumerate(self.sizes[index]):
+            known = slice(start + N_SPECIAL, start + size)
+            out[position] = counts[known].to(table.dtype) @ table[known]
+            start += size
+
+    def _recall(self) -> None:
+        """Take the means that the tables hold for those of what was counted before.
+
+        A saved estimator that is not to go on keeps no counts: what it had seen weighs as a
+        whole, at the mean that it had.
+        """
+        self.tallied = True
+        for index, (columns, table) in enumerate(zip(self.columns, self.tables, strict=True)):
+            offsets, base = self.get_buffer(f"offsets_{index}"), self.get_buffer(f"base_{index}")
+            for position, (column, start) in enumerate(zip(columns, offsets.tolist(), strict=True)):
+                unseen = (~self.special_seen[column]).nonzero().flatten().tolist()
+                if unseen:
+                    base[position] = self.totals[column] * table[start + unseen[0]]
