@@ -27,6 +27,7 @@ from sk_mtl._training import (
     fit_epochs,
     fit_further,
     make_net,
+    place_of_rows,
     resolve_device,
 )
 from sk_mtl.balancing import BALANCERS
@@ -135,8 +136,8 @@ class FittingMixin(PredictionMixin):
             ready = self._prepare(
                 self._read(*data, goes_on=goes_on), classes, goes_on=goes_on, stream=stream
             )
-            if len(ready.rows) == 0 and report is None:
-                return self  # sampling has left none
+            if ready is None:
+                return self
             interrupt = self._train(ready, epochs, report, goes_on=goes_on, stream=stream)
         except BaseException:
             if generator is None:
@@ -183,8 +184,11 @@ class FittingMixin(PredictionMixin):
 
     # 2. Prepare
 
-    def _prepare(self, given: Given, classes: Any, *, goes_on: bool, stream: bool) -> Ready:
-        """Decide on tasks, rows and features, and set up the network."""
+    def _prepare(self, given: Given, classes: Any, *, goes_on: bool, stream: bool) -> Ready | None:
+        """Decide on tasks, rows and features, and set up the network.
+
+        Return None where sampling has left no row: then there is nothing to do.
+        """
         table, labels, device = given.table, given.labels, resolve_device(self.device)
         before = self._fitted_ if goes_on else None
         if before is not None:
@@ -198,11 +202,15 @@ class FittingMixin(PredictionMixin):
         scale = 1.0 if weight is None else float(weight.max(initial=0.0)) or 1.0
         if stream and before is not None:
             scale = before.weight_scale
+            if weight is None and scale != 1.0:
+                weight = np.ones(targets.shape)
         # At a scale of their own: some of other scales would be lost in float32.
         weight = None if weight is None else weight / scale
         sample = sample_labels(tasks, targets, weight, generator, at_least_one=not goes_on)
         if sample is not None:
             positions, targets, weight = sample
+            if len(positions) == 0:
+                return None
             table = table.take(positions)
             rows = positions if labels.rows is None else labels.rows[positions]
             labels = labels._replace(rows=rows)
@@ -214,8 +222,10 @@ class FittingMixin(PredictionMixin):
             if index is not None:
                 parts = {name: part[index] for name, part in parts.items()}
                 targets, weight = targets[index], None if weight is None else weight[index]
+            n_bytes = sum(getattr(part, "nbytes", 0) for part in parts.values()) + targets.nbytes
+            place = place_of_rows(n_bytes, device)
             dtype = getattr(torch, self.dtype)
-            return Rows(parts, targets, weight, dtype=dtype, device=device)
+            return Rows(parts, targets, weight, dtype=dtype, device=place)
 
         valid, scored = None, None
         if given.validation is not None:
@@ -369,7 +379,8 @@ class FittingMixin(PredictionMixin):
         criterion = Criterion(objective, balancer, resolve_loss_weights(self.loss_weights, names))
         if training.patience is not None:
             best = RestoreBest(training.patience, training.tol, training.monitor, goes_on)
-            training = replace(training, callbacks=[best, *training.callbacks])
+            callbacks = [("restorer", best.restorer), *training.callbacks, ("best", best)]
+            training = replace(training, callbacks=callbacks)
         net = make_net(module, criterion, training, generator)
         if old is not None:
             carry_optimizer_state(old, net)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import torch
 
 
+EXACT = 2**53
+"""Whole numbers up to here are exact as floats."""
+
+
 def as_object_array(arrays: list[NDArray]) -> NDArray:
     """Return arrays of any lengths as the entries of one object array."""
     out = np.empty(len(arrays), dtype=object)
@@ -29,9 +33,14 @@ def as_object_array(arrays: list[NDArray]) -> NDArray:
 
 
 def side_by_side(columns: list[NDArray]) -> NDArray:
-    """Stack label columns: one plain dtype where they share a kind, else object."""
+    """Stack label columns: one plain dtype where they share a kind and keep all digits."""
     kinds = {"number" if c.dtype.kind in "fiu" else c.dtype.kind for c in columns}
-    if len(kinds) > 1 or kinds == {"O"}:
+    is_float = any(c.dtype.kind == "f" for c in columns)
+    loses_digits = is_float and any(
+        c.dtype.kind in "iu" and len(c) and max(abs(int(c.min())), abs(int(c.max()))) > EXACT
+        for c in columns
+    )
+    if len(kinds) > 1 or kinds == {"O"} or loses_digits:
         columns = [column.astype(object) for column in columns]
     return np.column_stack(columns)
 
@@ -151,7 +160,8 @@ class PredictionMixin(BaseEstimator):
         -------
         ndarray of shape (n_samples,) or (n_samples, n_tasks)
             Labels as they stood in y, and values on their own scale; one-dimensional if y was.
-            Tasks of different kinds (strings and numbers) share an array of dtype object.
+            Tasks of different kinds (strings and numbers) share an array of dtype object, and so
+            do values with whole numbers too large for a float.
         """
         blocks = self._blocks(X)
         columns = [task.decode(block) for task, block in zip(self.tasks_, blocks, strict=True)]

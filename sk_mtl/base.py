@@ -117,7 +117,7 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
         return Objective(tasks)
 
     def _column_encoders(self) -> Sequence[ColumnEncoder]:
-        """Return an encoder for each kind of feature; the first gets what no other chooses."""
+        """Return an encoder for each kind of feature, see `sk_mtl.data.FeatureEncoder`."""
         return (
             NumberEncoder(self.numeric_features),
             CategoryEncoder(self.categorical_features, self.embedding_dim),

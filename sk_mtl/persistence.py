@@ -116,7 +116,8 @@ class PersistenceMixin(BaseEstimator):
                 self.tasks_, fitted.encoder, training, generator, goes_on=False, trains=goes_on
             )
         # The tensors themselves become the weights: nothing is copied that is where it belongs.
-        net.module_.load_state_dict(weights, assign=net.device.type == "cpu")
+        net.module_.load_state_dict(weights, assign=torch.device(net.device).type == "cpu")
+        net.initialize_module().initialize_optimizer()  # they know the parameters before
         if goes_on:
             set_progress(net, progress)
         else:
@@ -227,7 +228,10 @@ def _to_json(value: Any) -> Any:
     """Return a value in JSON's types; others keep what they are by a tag."""
     if isinstance(value, pd.Index | np.ndarray):
         kind = "index" if isinstance(value, pd.Index) else "array"
-        dtype = "str" if pd.api.types.is_string_dtype(value.dtype) else str(value.dtype)
+        # An array of objects stays one, strings or not; any dtype of strings is "str".
+        is_object = value.dtype == object
+        is_text = not is_object and pd.api.types.is_string_dtype(value.dtype)
+        dtype = "str" if is_text else str(value.dtype)
         items = [_to_json(item) for item in value.tolist()]
         return {"type": kind, "dtype": dtype, "items": items}
     if isinstance(value, tuple):

@@ -5,9 +5,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sk_mtl._features import FeatureSpec
-from sk_mtl._training import MultiTaskLoss, make_net
+from sk_mtl._training import Criterion, Objective, Training, make_net
 from sk_mtl.balancing import EqualBalancer
+from sk_mtl.data import Batch, BlockSpec, Rows
 from sk_mtl.nn import ExtractionLevel, Gates, StackedLinear, StackedMLP
 from sk_mtl.tasks import KINDS
 
@@ -18,17 +18,28 @@ FUNCTIONS = {"relu": torch.relu, "tanh": torch.tanh, "silu": F.silu, "sigmoid": 
 # Sizes are all different, so that no axis can be taken for another: rows 7, tasks up to 3, experts
 # 5 or 4 and 6, widths 8 and more, features 26.
 N_CATEGORIES = (3, 11, 6, 2)
-SPEC = FeatureSpec(
-    n_numeric=10,
-    n_categories=list(N_CATEGORIES),
-    embedding_dims=[5, 2, 5, 3],
-    mean=np.linspace(-1.0, 2.0, 10),
-    scale=np.linspace(0.5, 3.0, 10),
-    fill=np.arange(-3.0, 7.0) / 16,
-    missing_columns=[4],
-)
-STATISTICS = list(zip(*map(torch.tensor, (SPEC.mean, SPEC.scale, SPEC.fill)), strict=True))
+EMBEDDING_DIMS = (5, 2, 5, 3)
+N_NUMERIC, MISSING_COLUMNS = 10, (4,)
+MEAN, SCALE = np.linspace(-1.0, 2.0, N_NUMERIC), np.linspace(0.5, 3.0, N_NUMERIC)
+FILL = np.arange(-3.0, 7.0) / 16
+STATISTICS = list(zip(*map(torch.tensor, (MEAN, SCALE, FILL)), strict=True))
 """(mean, scale, fill) of each numeric column."""
+SPECS = {
+    "numeric": BlockSpec(
+        "numbers",
+        {
+            "n_columns": N_NUMERIC,
+            "missing_columns": list(MISSING_COLUMNS),
+            "mean": MEAN,
+            "scale": SCALE,
+            "fill": FILL,
+        },
+    ),
+    "categorical": BlockSpec(
+        "tables", {"n_categories": list(N_CATEGORIES), "embedding_dims": list(EMBEDDING_DIMS)}
+    ),
+}
+"""What an encoder says of how to build the blocks."""
 N_FEATURES = 10 + 1 + 5 + 2 + 5 + 3
 N_CLASSES = 17
 KIND_ORDER = ("binary", "multiclass", "regression")
@@ -63,9 +74,40 @@ def make_tasks(kinds, n_classes=N_CLASSES):
     return tuple(make_task(kind, f"task_{k}", n_classes) for k, kind in enumerate(kinds))
 
 
-def make_criterion(kinds, *, cls=MultiTaskLoss, n_classes=N_CLASSES):
-    """Return the loss of tasks that weigh the same; `cls` may be one that makes a mistake."""
-    return cls(make_tasks(kinds, n_classes), EqualBalancer())
+def make_objective(kinds, *, cls=Objective, n_classes=N_CLASSES):
+    """Return the objective of some kinds of task; `cls` may be one that makes a mistake."""
+    return cls(make_tasks(kinds, n_classes))
+
+
+def make_criterion(kinds, *, cls=Criterion, loss_weights=None, n_classes=N_CLASSES):
+    """Return the criterion of tasks that weigh the same; `cls` may be one that makes a mistake."""
+    return cls(make_objective(kinds, n_classes=n_classes), EqualBalancer(), loss_weights)
+
+
+def sums_of(objective, logits, target, weight=None):
+    """Return the terms' sums of losses and of weights over a batch, its towers without a head."""
+    return objective(logits, logits, target, weight)
+
+
+def means_of(objective, logits, target, weight=None):
+    """Return the terms' mean losses over a batch by its own weights, NaN without any label."""
+    sums, weights = sums_of(objective, logits, target, weight)
+    return sums / weights
+
+
+def estimates_of(criterion, logits, target, weight=None):
+    """Return a batch's estimates of the terms' means over all rows that the criterion counted."""
+    sums, _ = sums_of(criterion, logits, target, weight)
+    return criterion.estimate(sums, len(target))
+
+
+def count_rows(criterion, target, weight=None):
+    """Let a criterion take the mean weights over some rows to train on."""
+    parts = {"numeric": np.zeros((len(target), 0))}
+    weight = None if weight is None else weight.numpy()
+    rows = Rows(parts, target.numpy(), weight, dtype=torch.float64)
+    criterion.double().count(rows, torch.device("cpu"))
+    return criterion
 
 
 def kinds_for(name, n_tasks):
@@ -86,7 +128,7 @@ def randomize(module, seed=0, std=0.5):
 def build_module(name, kinds, *, seed=0, **given):
     """Return an architecture's whole module as its estimator builds it."""
     generator = torch.Generator().manual_seed(seed)
-    return make_estimator(name, **given)._build_module(make_tasks(kinds), SPEC, generator)
+    return make_estimator(name, **given)._build_module(make_tasks(kinds), SPECS, generator)
 
 
 def make_module(name, n_tasks=3, *, kinds=None, seed=0, towers=0, **given):
@@ -99,11 +141,22 @@ def make_module(name, n_tasks=3, *, kinds=None, seed=0, towers=0, **given):
 def make_inputs(n_rows, seed=0):
     """Return numbers, some missing, and codes that include missing and unknown categories."""
     generator = torch.Generator().manual_seed(1000 + seed)
-    numeric = torch.randn(n_rows, SPEC.n_numeric, dtype=torch.float64, generator=generator)
+    numeric = torch.randn(n_rows, N_NUMERIC, dtype=torch.float64, generator=generator)
     numeric[torch.rand(numeric.shape, generator=generator) < 0.1] = torch.nan
     numeric[-1, 4] = torch.nan
     codes = [torch.randint(n + 2, (n_rows,), generator=generator) for n in N_CATEGORIES]
     return numeric, torch.stack(codes, dim=1)
+
+
+def parts_of(inputs):
+    """Return numbers and codes as the parts of rows."""
+    numeric, codes = inputs
+    return {"numeric": numeric, "categorical": codes}
+
+
+def tables_in(module):
+    """Return a module's embedding tables, one for each width."""
+    return module.embedding.blocks["categorical"].tables
 
 
 def normal(*shape, seed=0):
@@ -164,10 +217,10 @@ def tables_of(embedding):
     Columns of one width share a table, one below the other in column order.
     """
     tables, order = {}, []
-    widths = list(dict.fromkeys(SPEC.embedding_dims))
-    for width, table in zip(widths, embedding.tables, strict=True):
+    widths = list(dict.fromkeys(EMBEDDING_DIMS))
+    for width, table in zip(widths, embedding.blocks["categorical"].tables, strict=True):
         start = 0
-        for column, dim in enumerate(SPEC.embedding_dims):
+        for column, dim in enumerate(EMBEDDING_DIMS):
             if dim == width:
                 stop = start + N_CATEGORIES[column] + 2
                 tables[column] = table[start:stop]
@@ -187,27 +240,14 @@ def gradients(output, sources, functional):
 
 def make_trainer(module, kinds, *, loss_weights=None, n_classes=N_CLASSES, **given):
     """Return a module's net, float64, whose steps can be taken one by one."""
-    options = {
-        "optimizer": "adam",
-        "lr": 0.01,
-        "weight_decay": 0.0,
-        "batch_size": None,
-        "max_epochs": 1,
-        "callbacks": [],
-        "device": torch.device("cpu"),
-        "dtype": torch.float64,
-        "generator": torch.Generator().manual_seed(0),
-        "verbose": 0,
-    }
-    criterion = MultiTaskLoss(make_tasks(kinds, n_classes), EqualBalancer(), loss_weights)
-    return make_net(module, criterion, **{**options, **given})
+    training = Training(**{"lr": 0.01, "batch_size": None, "dtype": torch.float64, **given})
+    criterion = make_criterion(kinds, loss_weights=loss_weights, n_classes=n_classes)
+    return make_net(module, criterion, training, torch.Generator().manual_seed(0))
 
 
-def make_batch(inputs, target, weight=None):
-    """Return a batch as the net takes it."""
-    numeric, codes = inputs
-    features = {"numeric": numeric, "categorical": codes}
-    return (features if weight is None else {**features, "weight": weight}), target
+def make_batch(module, inputs, target, weight=None):
+    """Return a batch as a module's net takes it."""
+    return Batch(module.prepare(parts_of(inputs)), target, weight)
 
 
 def make_labels(kinds, n_rows, seed=0, n_classes=N_CLASSES):

@@ -23,13 +23,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from sk_mtl import architectures
-from sk_mtl._training import MultiTaskLoss
-from sk_mtl.balancing import EqualBalancer
+from sk_mtl._training import Objective
 from sk_mtl.base import MultiTaskEstimator
 from sk_mtl.nn import (
     Dropout,
     FeatureEmbedding,
     Gates,
+    NumbersBlock,
     ProbabilityChain,
     StackedLinear,
     StackedMLP,
@@ -75,7 +75,7 @@ def reference_logits(name, module, numeric, codes, activation):
     tables, order = modules.tables_of(module.embedding)
     rows = [
         reference.embedding.embed(
-            numbers, of_row, modules.STATISTICS, modules.SPEC.missing_columns, tables, order
+            numbers, of_row, modules.STATISTICS, modules.MISSING_COLUMNS, tables, order
         )
         for numbers, of_row in zip(numeric, codes, strict=True)
     ]
@@ -205,12 +205,12 @@ def test_loss_equals_reference(kinds, n_rows, weighted, seed):
         weight = randn(n_rows, len(kinds), seed=seed + 20).abs()
         missing = randn(n_rows, len(kinds), seed=seed + 30) > 0.5
         labels[missing], weight[missing] = torch.nan, 0.0
-    actual = MultiTaskLoss(tasks, EqualBalancer())(logits, labels, weight)
+    actual, total = modules.sums_of(Objective(tasks), logits, labels, weight)
     weights = None if weight is None else weight.tolist()
-    expected = torch.stack(
-        reference.loss.task_losses(kinds, widths, list(logits), labels.tolist(), weights)
-    )
+    sums, totals = reference.loss.task_sums(kinds, widths, list(logits), labels.tolist(), weights)
+    expected = torch.stack(sums)
     assert_close(actual, expected, **EXACT)
+    assert_close(total, torch.tensor(totals, dtype=torch.float64), **EXACT)
     functional = randn(len(kinds), seed=seed)
     assert_close(
         modules.gradients(actual, [logits], functional),
@@ -220,13 +220,10 @@ def test_loss_equals_reference(kinds, n_rows, weighted, seed):
 
 
 def test_fixed_loss_weights_multiply_the_losses():
-    tasks = [modules.make_task("binary")] * 3
-    losses = torch.tensor([0.5, 1.0, 2.0])
-    assert_close(
-        MultiTaskLoss(tasks, EqualBalancer(), [2.0, 0.0, 0.5]).weigh(losses),
-        torch.tensor([1.0, 0.0, 1.0]),
-    )
-    assert_close(MultiTaskLoss(tasks, EqualBalancer()).weigh(losses), losses)
+    kinds, losses = ("binary",) * 3, torch.tensor([0.5, 1.0, 2.0])
+    weighted = modules.make_criterion(kinds, loss_weights=[2.0, 0.0, 0.5])
+    assert_close(weighted.weigh(losses), torch.tensor([1.0, 0.0, 1.0]))
+    assert_close(modules.make_criterion(kinds).weigh(losses), losses)
 
 
 @pytest.mark.parametrize("n_tasks", [2, 3])
@@ -236,8 +233,8 @@ def test_esmm_loss_equals_the_papers(n_tasks):
     labels = torch.ones(7, n_tasks).double().cumprod(1)
     for i in range(7):
         labels[i, i % (n_tasks + 1) :] = 0.0
-    tasks = [modules.make_task("binary")] * n_tasks
-    actual = MultiTaskLoss(tasks, EqualBalancer())(module(numeric, codes), labels).sum()
+    criterion = modules.make_criterion(("binary",) * n_tasks)
+    actual = modules.estimates_of(criterion, module(numeric, codes), labels).sum()
     logits = module.tower_logits(numeric, codes)
     expected = reference.esmm.loss([list(row) for row in logits], labels.tolist())
     assert_close(actual, expected, **EXACT)
@@ -272,7 +269,7 @@ def test_embedding_of_every_code_equals_reference():
     embedding = randomize(make_module("ESMM", 1).embedding)
     n = max(modules.N_CATEGORIES) + 2
     codes = torch.stack([torch.arange(n) % (k + 2) for k in modules.N_CATEGORIES], dim=1)
-    numeric = randn(n, modules.SPEC.n_numeric)
+    numeric = randn(n, modules.N_NUMERIC)
     numeric[::2, 4] = torch.nan
     numeric[1, :] = torch.nan
     tables, order = modules.tables_of(embedding)
@@ -280,29 +277,35 @@ def test_embedding_of_every_code_equals_reference():
         reference.embedding.embed(numbers, of_row, modules.STATISTICS, [4], tables, order)
         for numbers, of_row in zip(numeric, codes, strict=True)
     ]
-    actual = embedding(numeric, codes)
+    actual = embedding(modules.parts_of((numeric, codes)))
     assert actual.shape == (n, embedding.out_features) == (n, N_FEATURES)
     assert_close(actual, torch.stack(expected), **EXACT)
+
+
+def embed_numbers(block, numbers):
+    return FeatureEmbedding({"numeric": block})({"numeric": numbers})
 
 
 def test_embedding_standardizes_before_it_rounds():
     # Seconds since 1970: float32 would only tell steps of two minutes.
     start = 1.7e9
     stamps = torch.tensor([[start], [start + 1.0]], dtype=torch.float64)
-    embedding = FeatureEmbedding(
-        1, mean=torch.tensor([start]).double(), scale=torch.tensor([1.0]).double()
-    ).float()
-    assert embedding(stamps, torch.zeros(2, 0, dtype=torch.int64)).tolist() == [[0.0], [1.0]]
+    block = NumbersBlock(1, mean=[start], scale=[1.0]).float()
+    assert embed_numbers(block, stamps).tolist() == [[0.0], [1.0]]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="FeatureEmbedding rounds `fill` to the default dtype, for good"
-)
+@pytest.mark.xfail(strict=True, reason="NumbersBlock rounds `fill` to the default dtype, for good")
 def test_embedding_fills_in_the_precision_of_the_network():
     mean = 1.7e9 + 0.1  # numeric_features="passthrough" fills with the column's mean
-    embedding = FeatureEmbedding(1, fill=torch.tensor([mean], dtype=torch.float64)).double()
+    block = NumbersBlock(1, fill=torch.tensor([mean], dtype=torch.float64)).double()
     missing = torch.tensor([[torch.nan]], dtype=torch.float64)
-    assert embedding(missing, torch.zeros(1, 0, dtype=torch.int64)).item() == mean
+    assert embed_numbers(block, missing).item() == mean
+
+
+def test_a_column_that_was_constant_is_held_at_its_fill():
+    block = NumbersBlock(2, mean=[1.0, 5.0], scale=[2.0, math.nan], fill=[0.0, 0.5]).double()
+    numbers = torch.tensor([[3.0, 5.0], [torch.nan, 7.0], [1.0, torch.nan]], dtype=torch.float64)
+    assert embed_numbers(block, numbers).tolist() == [[1.0, 0.5], [0.0, 0.5], [0.0, 0.5]]
 
 
 @pytest.mark.parametrize("groups", [None, 3, 6])
@@ -626,7 +629,7 @@ def test_experts_gates_and_towers_differ_after_construction(name):
         assert one.shape != other.shape or not torch.equal(one, other)
     # Within one, no unit is another's twin.
     assert all(len(piece.unique()) == piece.numel() for piece in slices)
-    for table in module.embedding.tables:
+    for table in modules.tables_in(module):
         trained = [row for row in table.detach() if row.any()]
         assert len(torch.stack(trained).unique(dim=0)) == len(trained)
 

@@ -187,9 +187,9 @@ def test_weights(weight, match):
         (SharedBottom, {"categorical_features": [True, False]}, "mask of 2 entries"),
         (SharedBottom, {"categorical_features": [7]}, "index 7"),
         (SharedBottom, {"categorical_features": ["d"]}, "names 'd', which is no column"),
-        (SharedBottom, {"categorical_features": ["a"]}, "'a' is declared categorical"),
+        (SharedBottom, {"categorical_features": ["a", "c"]}, "'a' is declared categorical"),
         (SharedBottom, {"categorical_features": None}, "'c' should hold numbers"),
-        (SharedBottom, {"validation_fraction": 0.999}, "too few"),
+        (SharedBottom, {"validation_fraction": 0.999, "batch_norm": True}, "too few"),
     ],
 )
 def test_parameters(cls, params, match):
@@ -202,6 +202,12 @@ def test_names_of_columns_that_an_array_does_not_have():
 
 def test_batch_norm_of_one_row():
     refuse("too few", X=rows()[:1], y=[0.5], task_types="regression", batch_norm=True)
+
+
+@pytest.mark.parametrize("y", [[0.5], [[0.5, 0.1]]])
+def test_one_row_cannot_be_split(y):
+    given = {"task_types": "regression", "validation_fraction": 0.5}
+    refuse("1 rows are too few", X=rows()[:1], y=np.array(y), **given)
 
 
 def test_esmm():
@@ -285,5 +291,5 @@ def test_large_vocabulary_trains_with_sparse_gradients():
     X = pd.DataFrame({"id": np.arange(n).astype(str), "a": RNG.normal(size=n)})
     y = (X["a"] > 0).astype(int)
     model = SharedBottom(embedding_dim=4, max_epochs=1, batch_size=8192, random_state=0).fit(X, y)
-    assert model.module_.embedding.sparse == (True,)
+    assert model.module_.embedding.blocks["categorical"].sparse == (True,)
     assert model.score(X, y) > 0.8

@@ -5,6 +5,7 @@ import itertools
 import json
 import pickle
 
+import numpy as np
 import pytest
 import reference.balancing as reference
 import torch
@@ -74,7 +75,7 @@ def make(name, n_tasks=3, **given):
 class Toy:
     """An embedding table and a layer that all tasks share, and a head for each task.
 
-    A task's loss is times its entry of `scale`; with zero the task has no label.
+    A task's loss is times its entry of `scale`; with zero the task has no label, and steps say so.
     """
 
     def __init__(self, n_tasks=3, *, alike=False, sparse=False, dtype=torch.float64, seed=0):
@@ -92,6 +93,12 @@ class Toy:
         self.targets = targets.clone()
         self.codes = torch.randint(40, (7,), generator=generator)
         self.shared = [self.table, self.layer]
+
+    @property
+    def present(self):
+        """Which tasks have a label, None for all."""
+        found = self.scale != 0
+        return None if found.all() else found
 
     def permute(self, order):
         self.heads = [self.heads[k] for k in order]
@@ -117,7 +124,7 @@ class Toy:
 
     def add_backward(self, balancer, on_features=False):
         losses, features = self.forward()
-        step = Step(self.shared, self.heads, features if on_features else None)
+        step = Step(self.shared, self.heads, features if on_features else None, self.present)
         return balancer.backward(losses, step)
 
     def train(self, balancer, steps=3, on_features=False, lr=0.05):
@@ -219,7 +226,7 @@ def test_extreme_losses(name, dtype):
         assert total.dtype == dtype
         assert not total.requires_grad
         assert total.isfinite()
-        assert balancer(toy.losses()).isfinite()
+        assert balancer.reduce(toy.losses(), toy.present).isfinite()
         for p in [*toy.shared, *toy.heads, *balancer.parameters()]:
             assert p.grad is None or p.grad.isfinite().all()
         if name != "equal":
@@ -310,6 +317,130 @@ def test_setup_begins_anew(name):
     toy.train(balancer)
     again = ready(balancer)
     assert_close(Toy().train(again), first, **close(name))
+
+
+@pytest.mark.parametrize("scale", [[0.0, 1.0, 1.0], [0.0, 0.0, 0.0]])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loss_of_zero_is_not_absence(name, scale):
+    """A task that is present counts, whatever its loss: its weight is reported."""
+    toy, balancer = Toy(), make(name)
+    toy.scale[:] = torch.tensor(scale)
+    losses, features = toy.forward()
+    total = balancer.backward(losses, Step(toy.shared, toy.heads, features))
+    assert total.isfinite()
+    for p in [*toy.shared, *toy.heads, *balancer.parameters()]:
+        assert p.grad is None or p.grad.isfinite().all()
+    assert balancer.weights.isfinite().all()
+
+
+def leaves(tree, path=()):
+    """Yield the entries of nested dictionaries with the keys that lead to them."""
+    if isinstance(tree, dict):
+        for key, entry in tree.items():
+            yield from leaves(entry, (*path, key))
+    else:
+        yield path, tree
+
+
+def memory(state, only=None):
+    """Return what a balancer's state holds, by its path: of one task if `only` says which.
+
+    The weights that a step reports, and what FAMO notes of the batch at hand until the step is
+    done, are no memory.
+    """
+    found = dict(leaves(state))
+    for passing in ("weights", "before", "present"):
+        found.pop(("plain", passing), None)
+    if only is None:
+        return found
+    vectors = {
+        path: value[..., only]
+        for path, value in found.items()
+        if isinstance(value, torch.Tensor) and value.ndim and value.shape[-1] == 3
+    }
+    whole = {path: value for path, value in found.items() if path[:2] == ("rules", (0, 1, 2))}
+    return {**vectors, **whole}
+
+
+def assert_same_memory(found, expected):
+    """Check that two memories hold the same values, to the last bit."""
+    assert found.keys() == expected.keys()
+    for path, value in expected.items():
+        other = found[path]
+        assert type(other) is type(value), path
+        if hasattr(value, "dtype"):
+            assert_close(
+                torch.as_tensor(other), torch.as_tensor(value), rtol=0, atol=0, equal_nan=True
+            )
+        else:
+            assert other == value, path
+
+
+MEMORIES = {
+    "dwa": {"last", "before_last"},
+    "gradnorm": {"factors", "initial", "adam.mean", "adam.square", "adam.steps"},
+    "famo": {"logits", "adam.mean", "adam.square", "adam.steps"},
+    "stch": {"nadir"},
+    "metabalance": {"magnitudes", "counts"},
+    "uncertainty": set(),
+    "nash_mtl": {"prvs_alpha", "step"},
+}
+"""What methods remember of each task, as their states name it."""
+
+
+@pytest.mark.parametrize("epochs", [1, 6], ids=["in STCH's warm-up", "after it"])
+@pytest.mark.parametrize("name", sorted({*STATEFUL, "nash_mtl"} - {"schedule"}))
+def test_a_task_absent_from_a_batch_does_not_move_what_is_remembered_of_it(name, epochs):
+    toy, balancer = Toy(), make(name)
+    for _ in range(epochs):
+        toy.train(balancer)
+    before = memory(balancer.get_state(), only=2)
+    assert MEMORIES[name] <= {path[-1] for path in before}
+    toy.scale[2] = 0.0
+    for _ in range(3):
+        toy.train(balancer)
+        for p in balancer.parameters():
+            assert p.grad[2] == 0
+    assert_same_memory(memory(balancer.get_state(), only=2), before)
+    toy.scale[2] = 1.0
+    toy.train(balancer)
+    after = memory(balancer.get_state(), only=2)
+    moved = any(not np.array_equal(after[path], before[path]) for path in before)
+    # Uncertainty's memory is a parameter; STCH's is complete after the warm-up.
+    assert moved == (name != "uncertainty" and (name != "stch" or epochs == 1))
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - STATEFUL - RANDOM - set(AGGREGATORS)))
+def test_what_remembers_nothing_has_a_state_that_stays(name):
+    toy, balancer = Toy(), make(name)
+    before = memory(balancer.get_state())
+    for scale in (1.0, 0.0):
+        toy.scale[2] = scale
+        toy.train(balancer)
+    assert_same_memory(memory(balancer.get_state()), before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_state_comes_back(name):
+    """In the balancer that it is of, and in a new one, which then go on alike."""
+    toy, balancer = Toy(), make(name)
+    for absent in (False, True, False):
+        toy.scale[2] = 0.0 if absent else 1.0
+        toy.train(balancer)
+    state, parameters = balancer.get_state(), copy.deepcopy(balancer.state_dict())
+    saved = copy.deepcopy(state)
+    twins = [toy, copy.deepcopy(toy), copy.deepcopy(toy)]
+    expected = [toy.train(balancer) for _ in range(2)]
+    for twin, other in zip(twins[1:], (balancer, make(name)), strict=True):
+        with torch.no_grad():
+            for key, parameter in other.named_parameters():
+                parameter.copy_(parameters[key])
+        other.set_state(state)
+        assert_same_memory(dict(leaves(other.get_state())), dict(leaves(saved)))
+        for weights in expected:
+            assert_close(twin.train(other), weights, **close(name))
+        # What was handed over are copies: neither balancer has moved them.
+        assert_same_memory(dict(leaves(state)), dict(leaves(saved)))
 
 
 def test_no_label_at_all_moves_nothing():
@@ -432,7 +563,7 @@ def test_an_aggregator_and_a_name_replace_each_other():
         (MetaBalanceBalancer(True), r"`balancer__target` is True, which is no task"),
         (
             MetaBalanceBalancer(relax=1.1),
-            r"`balancer__relax` must be a number in \[0, 1\], got 1.1",
+            r"`balancer__relax` must be a finite number of at least 0 and at most 1, got 1.1",
         ),
         (MetaBalanceBalancer(beta=1), r"of at least 0 and below 1, got 1"),
     ],
@@ -486,12 +617,18 @@ def as_tensor(losses):
     return torch.tensor(numbers(losses), dtype=torch.float64)
 
 
+def present_in(losses):
+    """Return which tasks have a loss, None for all."""
+    found = torch.tensor([x is not None for x in losses])
+    return None if found.all() else found
+
+
 def weigh(balancer, losses):
     """Return what a balancer makes of a vector of losses: the reduced loss and the weights."""
     leaf = as_tensor(losses).requires_grad_()
-    total = balancer.backward(leaf, Step([], []))
+    total = balancer.backward(leaf, Step([], [], present=present_in(losses)))
     factor = torch.where(balancer.weights.isnan(), 0.0, balancer.weights)
-    assert_close(leaf.grad, torch.where(leaf > 0, factor, leaf.grad.detach()), **EXACT)
+    assert_close(leaf.grad, factor, **EXACT)
     return total.item(), [None if w != w else w for w in balancer.weights.tolist()]
 
 

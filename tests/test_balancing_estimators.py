@@ -139,8 +139,8 @@ class Counts(Callback):
     seen: ClassVar[list] = []
 
     def on_batch_begin(self, net, batch, **kwargs):
-        inputs, _ = batch
-        self.seen.append((inputs["weight"] > 0).sum(0).tolist())
+        _, target = batch
+        self.seen.append((~target.isnan()).sum(0).tolist())
 
 
 @EVERY
@@ -424,7 +424,7 @@ def test_a_single_task_has_nothing_to_balance(name, cls):
 @pytest.mark.parametrize("cls", [ESMM, MMoE])
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "graddrop"])
 def test_sparse_tables_train_as_dense_ones(name, cls, monkeypatch):
-    """A table of more rows than SPARSE_ROWS passes sparse gradients; here that is any table.
+    """A table of more slots than SPARSE_SLOTS passes sparse gradients; here that is any table.
 
     GradDrop is left out: it draws for each entry that there is.
     """
@@ -435,10 +435,10 @@ def test_sparse_tables_train_as_dense_ones(name, cls, monkeypatch):
         balancer.set_params(on="parameters")
     options = {**EXACT, "balancer": balancer, "cls": cls, "y": y}
     dense = fitted(**options)
-    monkeypatch.setattr("sk_mtl.nn.embedding.SPARSE_ROWS", 0)
+    monkeypatch.setattr("sk_mtl.nn.blocks.tables.SPARSE_SLOTS", 0)
     sparse = fitted(**options)
-    assert all(sparse.module_.embedding.sparse)
-    assert not any(dense.module_.embedding.sparse)
+    assert all(sparse.module_.embedding.blocks["categorical"].sparse)
+    assert not any(dense.module_.embedding.blocks["categorical"].sparse)
     tolerance = close(name)
     assert np.allclose(values(sparse), values(dense), **tolerance)
     assert np.allclose(weights(sparse), weights(dense), **tolerance)

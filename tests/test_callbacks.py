@@ -1,14 +1,20 @@
 """The user's skorch callbacks work, and early stopping restores the best epoch."""
 
 import copy
+import os
+import signal
+import time
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import sklearn
 import torch
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.fixes import parse_version
 from skorch.callbacks import (
+    Callback,
     Checkpoint,
     EarlyStopping,
     EpochScoring,
@@ -121,6 +127,77 @@ def test_best_weights_are_restored(world, max_epochs, patience):
     best = int(losses.argmin()) + 1
     twin = network(validation_fraction=0.4, **params | {"max_epochs": best}).fit(X, Y)
     assert np.allclose(twin.predict_proba(X), model.predict_proba(X), atol=1e-6)
+
+
+class Watch(Callback):
+    """Note the epochs that end; raise or signal an interrupt at a moment of an epoch."""
+
+    ended: ClassVar[list] = []
+
+    def __init__(self, epoch=None, moment=None, interrupt=None):
+        self.epoch, self.moment, self.interrupt = epoch, moment, interrupt
+
+    def on_batch_end(self, net, training, **kwargs):
+        if training:
+            self.meet(net, "batch")
+
+    def on_epoch_end(self, net, **kwargs):
+        self.ended.append(len(net.history))
+        self.meet(net, "epoch")
+
+    def meet(self, net, moment):
+        if (len(net.history), moment) == (self.epoch, self.moment):
+            self.interrupt()
+
+
+@pytest.fixture
+def ended():
+    Watch.ended.clear()
+    return Watch.ended
+
+
+def end_quietly():
+    raise KeyboardInterrupt
+
+
+def press_ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)  # the signal comes within this time
+
+
+def test_callbacks_see_the_epoch_that_early_stopping_ends_with(world, ended):
+    stop = {"early_stopping": True, "tol": 5.0, "n_iter_no_change": 2, "max_epochs": 20}
+    model = network(**stop, callbacks=[Watch()]).fit(*world)
+    assert ended == [1, 2, 3]
+    assert model.n_iter_ == 3
+
+
+@pytest.mark.parametrize(("moment", "n_epochs"), [("epoch", 2), ("batch", 1)])
+def test_a_callback_ends_training_by_an_interrupt(world, ended, moment, n_epochs):
+    """After the epoch at its end; in the midst of an epoch at once, and it does not count."""
+    watch = [Watch(2, moment, end_quietly), ("last", Watch())]
+    model = network(max_epochs=5, callbacks=watch).fit(*world)
+    assert model.n_iter_ == n_epochs
+    # Both callbacks see each whole epoch.
+    assert ended == [epoch for epoch in range(1, n_epochs + 1) for _ in watch]
+
+
+@pytest.mark.parametrize("moment", ["epoch", "batch"])
+def test_ctrl_c_goes_up_and_leaves_the_last_whole_epoch(world, ended, moment):
+    model = network(max_epochs=5, callbacks=[Watch(3, moment, press_ctrl_c)])
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*world)
+    assert model.n_iter_ == 2
+    twin = network(max_epochs=2).fit(*world)
+    assert np.array_equal(model.predict_proba(world[0]), twin.predict_proba(world[0]))
+
+
+def test_ctrl_c_in_the_first_epoch_leaves_nothing(world):
+    model = network(callbacks=[Watch(1, "batch", press_ctrl_c)])
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*world)
+    with pytest.raises(NotFittedError):
+        model.predict(world[0])
 
 
 def test_tolerance(world):

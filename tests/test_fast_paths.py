@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from modules import normal as randn
 from torch.testing import assert_close
 
-from sk_mtl._training import Batches, LazyAdam, Rows
-from sk_mtl.nn import FeatureEmbedding, Gates, StackedMLP
+from sk_mtl._training import LazyAdam
+from sk_mtl.data import Batches, Rows
+from sk_mtl.nn import FeatureEmbedding, Gates, NumbersBlock, StackedMLP, TablesBlock
+from sk_mtl.nn.blocks.tables import _lookup, sum_slots
 from sk_mtl.nn.chain import relu_chain
-from sk_mtl.nn.embedding import _lookup, sum_rows
 
 
 def layers(n, widths, biases=True):
@@ -178,27 +179,32 @@ def test_a_fit_does_not_import_the_compiler():
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("width", [3, 40])
-def test_sums_of_rows(threads, width):
+def test_sums_of_slots(threads, width):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        values, rows = randn(9000, width), torch.arange(9000) % 7
-        sums = sum_rows(values, rows, 8)
+        values, slots = randn(9000, width), torch.arange(9000) % 7
+        sums = sum_slots(values, slots, 8)
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
-    expected = torch.stack([values[rows == row].sum(0) for row in range(8)])
+    expected = torch.stack([values[slots == slot].sum(0) for slot in range(8)])
     assert_close(sums, expected)
 
 
-def test_prepared_batches_hold_what_the_embedding_makes():
-    embedding = FeatureEmbedding(2, [3, 4, 5], [2, 4, 2], missing_columns=[1]).double()
-    numeric, codes = randn(50, 2), torch.randint(0, 5, (50, 3))
+@pytest.mark.parametrize("dtype", [torch.int16, torch.int32, torch.int64])
+def test_prepared_batches_hold_what_the_embedding_makes(dtype):
+    blocks = {
+        "numeric": NumbersBlock(2, missing_columns=[1]),
+        "categorical": TablesBlock([3, 4, 5], [2, 4, 2]),
+    }
+    embedding = FeatureEmbedding(blocks).double()
+    numeric, codes = randn(50, 2), torch.randint(0, 5, (50, 3), dtype=dtype)
     numeric[3, 1] = torch.nan
-    batches = Batches(
-        Rows(numeric.numpy(), codes.numpy()), 16, True, torch.Generator().manual_seed(0)
-    )
+    parts = {"numeric": numeric, "categorical": codes}
+    rows = Rows({name: part.numpy() for name, part in parts.items()})
+    batches = Batches(rows, 16, True, torch.Generator().manual_seed(0))
     batches.prepare = embedding.prepare
     order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
-    made = torch.cat([embedding.embed(x["dense"], x["rows"]) for x, _ in batches])
-    assert_close(made, embedding(numeric, codes)[order])
+    made = torch.cat([embedding.embed(batch.parts) for batch in batches])
+    assert_close(made, embedding(parts)[order])

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from sk_mtl import SharedBottom
-from sk_mtl._features import MISSING, UNKNOWN, FeatureEncoder, auto_embedding_dim
+from sk_mtl.data import CategoryEncoder, FeatureEncoder, NumberEncoder
+from sk_mtl.data.categories import auto_embedding_dim
+from sk_mtl.data.frames import as_table
+from sk_mtl.data.lookup import MISSING, UNKNOWN
 
 RNG = np.random.default_rng(0)
 N = 80
@@ -20,9 +23,15 @@ def network(**params):
     return SharedBottom(bottom_units=(8,), max_epochs=2, random_state=0, **params)
 
 
-def encode(X, other=None, **params):
-    encoder = FeatureEncoder("from_dtype", "standardize", "auto", **params).fit(X)
-    return encoder, encoder.transform(X if other is None else other)
+def fit_encoder(X, weight=None, numeric_features="standardize", embedding_dim="auto"):
+    encoders = [NumberEncoder(numeric_features), CategoryEncoder("from_dtype", embedding_dim)]
+    return FeatureEncoder(encoders).fit(as_table(X), None, weight)
+
+
+def encode(X, other=None):
+    """Return an encoder that has learned from X, and the parts of X or of other rows."""
+    encoder = fit_encoder(X)
+    return encoder, encoder.transform(as_table(X if other is None else other))
 
 
 @pytest.fixture
@@ -63,40 +72,43 @@ STRINGS = ["str"] if pd.__version__ >= "3" else []  # before, astype(str) makes 
 @pytest.mark.parametrize("dtype", ["category", "object", "string", *STRINGS])
 def test_dtypes_of_categories_are_one(dtype):
     words = pd.Series(RNG.choice(["x", "y", "z"], N)).where(RNG.random(N) > 0.2)
-    expected = encode(pd.DataFrame({"c": words.astype("category")}))[1].categorical
-    assert np.array_equal(encode(pd.DataFrame({"c": words.astype(dtype)}))[1].categorical, expected)
+    expected = encode(pd.DataFrame({"c": words.astype("category")}))[1]["categorical"]
+    got = encode(pd.DataFrame({"c": words.astype(dtype)}))[1]["categorical"]
+    assert np.array_equal(got, expected)
 
 
 @pytest.mark.parametrize("dtype", ["Int64", "Float64", "float32"])
 def test_dtypes_of_numbers_are_one(dtype):
     values = pd.Series(RNG.integers(0, 9, N)).where(RNG.random(N) > 0.2)
-    expected = encode(pd.DataFrame({"n": values}))[1].numeric
-    got = encode(pd.DataFrame({"n": values.astype(dtype)}))[1].numeric
+    expected = encode(pd.DataFrame({"n": values}))[1]["numeric"]
+    got = encode(pd.DataFrame({"n": values.astype(dtype)}))[1]["numeric"]
     assert np.array_equal(got, expected, equal_nan=True)
 
 
 def test_unseen_and_missing_categories_have_codes_of_their_own():
     X = pd.DataFrame({"c": ["a", "b", None, "a"]})
-    _, codes = encode(X, pd.DataFrame({"c": ["b", "new", None, "a"]}))
-    assert codes.categorical[:, 0].tolist() == [3, UNKNOWN, MISSING, 2]
+    _, parts = encode(X, pd.DataFrame({"c": ["b", "new", None, "a"]}))
+    assert parts["categorical"][:, 0].tolist() == [3, UNKNOWN, MISSING, 2]
 
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=3)), min_size=1, max_size=30), st.randoms())
 @example(["", "\x00"], Random(0))
 def test_known_categories_come_back(words, random):
     X = pd.DataFrame({"c": pd.Series(words, dtype=object)})
-    encoder, (_, codes) = encode(X)
-    known = [encoder.categories_[0][c - 2] if c >= 2 else None for c in codes[:, 0]]
+    encoder, parts = encode(X)
+    codes, (categories,) = parts["categorical"], encoder.encoders[1].categories_
+    known = [categories[c - 2] if c >= 2 else None for c in codes[:, 0]]
     assert known == [None if word is None else word for word in words]
     order = list(range(len(words)))
     random.shuffle(order)
-    assert np.array_equal(encoder.transform(X.iloc[order]).categorical, codes[order])
+    again = encoder.transform(as_table(X.iloc[order]))["categorical"]
+    assert np.array_equal(again, codes[order])
 
 
 def test_unseen_category_is_read_as_the_mean_of_the_known_ones():
     X = pd.DataFrame({"c": ["a"] * 30 + ["b"] * 10})
     model = network(embedding_dim=4).fit(X, [0] * 30 + [1] * 10)
-    table = model.module_.embedding.tables[0]
+    table = model.module_.embedding.blocks["categorical"].tables[0]
     mean = (30 * table[2] + 10 * table[3]) / 40
     assert np.allclose(table[UNKNOWN].detach(), mean.detach(), atol=1e-6)
     assert np.allclose(table[MISSING].detach(), mean.detach(), atol=1e-6)
@@ -108,7 +120,7 @@ def test_missing_numbers_take_the_mean_and_an_indicator():
     X[::4, 0] = np.nan
     y = np.isnan(X[:, 0]).astype(int)
     model = network(lr=0.05).set_params(max_epochs=30).fit(X, y)
-    assert model._fitted_.encoder.spec_.missing_columns == [0]
+    assert model._fitted_.encoder.spec_["numeric"].options["missing_columns"] == [0]
     assert model.score(X, y) == 1.0  # only the indicator tells them apart
     filled = X.copy()
     filled[:, 1] = np.nan  # missing at predict only: the mean, no indicator
@@ -125,16 +137,24 @@ def test_time_stamps_keep_their_digits():
 
 def test_statistics_are_weighted():
     X = pd.DataFrame({"n": [0.0, 10.0]})
-    spec = FeatureEncoder("from_dtype", "standardize", "auto").fit(X, np.array([3.0, 1.0])).spec_
-    assert spec.mean[0] == pytest.approx(2.5)
-    assert spec.scale[0] == pytest.approx(np.sqrt(18.75))
-    raw = FeatureEncoder("from_dtype", "passthrough", "auto").fit(X).spec_
-    assert (raw.mean[0], raw.scale[0], raw.fill[0]) == (0, 1, 5)
+    encoder = fit_encoder(X, np.array([3.0, 1.0]))
+    spec = encoder.spec_["numeric"].options
+    assert spec["mean"][0] == pytest.approx(2.5)
+    assert spec["scale"][0] == pytest.approx(np.sqrt(18.75))
+    numbers = encoder.encoders[0]
+    found = numbers.counts_[0], numbers.means_[0], numbers.variances_[0]
+    assert found == pytest.approx((4.0, 2.5, 18.75))
+    raw = fit_encoder(X, numeric_features="passthrough").spec_["numeric"].options
+    assert (raw["mean"][0], raw["scale"][0], raw["fill"][0]) == (0, 1, 5)
 
 
 def test_constant_and_empty_columns():
     X = np.column_stack([np.full(N, 3.0), np.full(N, np.nan), RNG.normal(size=N)])
     assert np.isfinite(network().fit(X, X[:, 2]).predict(X)).all()
+
+
+def widths_of(encoder):
+    return encoder.spec_["categorical"].options["embedding_dims"]
 
 
 def test_widths_of_embeddings():
@@ -145,9 +165,8 @@ def test_widths_of_embeddings():
         (3, 5): [3, 5],
     }
     for asked, expected in dims.items():
-        assert FeatureEncoder("from_dtype", "standardize", asked).fit(X).spec_[2] == expected
-    named = FeatureEncoder("from_dtype", "standardize", {"b": 7}).fit(X)
-    assert named.spec_.embedding_dims == [4, 7]
+        assert widths_of(fit_encoder(X, embedding_dim=asked)) == expected
+    assert widths_of(fit_encoder(X, embedding_dim={"b": 7})) == [4, 7]
     widths = [auto_embedding_dim(n) for n in (0, 1, 2, 10, 100, 10_000, 10**7)]
     assert widths == sorted(widths)
     assert {4, 64} <= set(widths) <= {4, 8, 16, 32, 64}

@@ -14,6 +14,7 @@ from sklearn.utils import check_random_state
 from skorch.callbacks import Callback
 
 from sk_mtl import ESMM, MMoE, SharedBottom
+from sk_mtl.data.frames import as_table
 from sk_mtl.inspection import (
     GradientConflictDisplay,
     TaskAffinityDisplay,
@@ -42,13 +43,25 @@ def weights_of(y, seed=3):
 
 def encoded(model, y, sample_weight):
     """Return numbers, codes, labels and weights of all rows, encoded task by task."""
-    numeric, categorical = model._fitted_.encoder.transform(TABLE.X)
+    parts = model._fitted_.encoder.transform(as_table(TABLE.X))
+    numeric, categorical = parts["numeric"], parts["categorical"]
     target, weight = np.zeros(y.shape), np.array(sample_weight, dtype=float)
     for k, task in enumerate(model.tasks_):
         seen = y.iloc[:, k].notna().to_numpy()
         target[seen, k] = task.encode(y.iloc[:, k][seen].to_numpy())
         weight[~seen, k] = 0.0
-    return [torch.from_numpy(part) for part in (numeric, categorical, target, weight)]
+    if isinstance(model, ESMM):
+        imply(target, weight, sample_weight)
+    return [torch.from_numpy(part) for part in (numeric, categorical.astype(int), target, weight)]
+
+
+def imply(target, weight, sample_weight):
+    """Fill in what a chain of two implies: no click, no conversion; a conversion had a click."""
+    for row, (click, conversion) in enumerate(weight > 0):
+        if click and not conversion and target[row, 0] == 0:
+            target[row, 1], weight[row, 1] = 0.0, sample_weight[row, 1]
+        if conversion and not click and target[row, 1] == 1:
+            target[row, 0], weight[row, 0] = 1.0, sample_weight[row, 0]
 
 
 def mean_loss(model, module, k, rows):
@@ -343,7 +356,9 @@ def test_labels_weigh_as_in_training():
     rows = labeled_rows(model, TABLE.X, TABLE.Y, None, torch.float64, torch.device("cpu"))
     assert torch.equal(rows.weight, Seen.rows[-1].weight)
     assert torch.equal(rows.target.nan_to_num(), Seen.rows[-1].target.nan_to_num())
-    assert torch.equal(rows.numeric.nan_to_num(), Seen.rows[-1].numeric.nan_to_num())
+    for name, part in rows.parts.items():
+        assert torch.equal(part.nan_to_num(), Seen.rows[-1].parts[name].nan_to_num())
+    assert len(rows.parts) == 2
     assert len(rows.weight[:, 0].unique()) == 2
     assert np.isfinite(gradient_conflict(model, TABLE.X, TABLE.Y).cosine).all(axis=None)
 
@@ -368,11 +383,11 @@ def test_sampled_negatives_are_sampled():
 def test_sparse_tables(cls, monkeypatch, unchanged):
     y = TABLE.targets(cls)
     dense = fitted(cls)
-    monkeypatch.setattr("sk_mtl.nn.embedding.SPARSE_ROWS", 0)
+    monkeypatch.setattr("sk_mtl.nn.blocks.tables.SPARSE_SLOTS", 0)
     sparse = fitted(cls)
     sparse.module_.load_state_dict(dense.module_.state_dict())
     unchanged(still(sparse))
-    assert all(sparse.module_.embedding.sparse)
+    assert all(sparse.module_.embedding.blocks["categorical"].sparse)
     for name in ("to_dense", "densify"):
         monkeypatch.setattr(torch.Tensor, name, None, raising=False)
     monkeypatch.setattr(_conflict, "ROWS", 25)
@@ -385,11 +400,11 @@ def test_sparse_tables(cls, monkeypatch, unchanged):
 
 
 def test_rows_not_looked_up_cost_nothing(monkeypatch):
-    monkeypatch.setattr("sk_mtl.nn.embedding.SPARSE_ROWS", 0)
+    monkeypatch.setattr("sk_mtl.nn.blocks.tables.SPARSE_SLOTS", 0)
     model = fitted()
     X = TABLE.X[:6].assign(city="Bern", student=True)
     rows = labeled_rows(model, X, TABLE.Y[:6], None, torch.float64, torch.device("cpu"))
-    table = model.module_.embedding.tables[0]
+    table = model.module_.embedding.blocks["categorical"].tables[0]
     (part,) = _conflict._sum_gradients(model, rows, [table])
     assert part.rows.shape == (len(TASKS), 2 * table.shape[1])
     assert len(table) > 2

@@ -1,6 +1,7 @@
 """The layers of the package, held by reading its imports."""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -14,45 +15,58 @@ FILES = sorted(ROOT.rglob("*.py"))
 SCIENCE = {"numpy", "pandas", "scipy", "sklearn"}
 
 LAYERS = {
-    # layer: (what it may import from outside, and which layers of sk_mtl); its own always
+    # layer: (what it may import from outside, and which layers of sk_mtl); its own and `_checks`
+    # always
     "_version": (set(), set()),
+    "_checks": (set(), set()),
+    "_compat": ({"sklearn"}, set()),
     "nn": ({"torch"}, set()),
     "balancing": ({"torch", "torchjd"}, set()),
     "tasks": ({"torch", "numpy", "sklearn"}, set()),
-    "_params": ({"numpy", "sklearn"}, set()),
-    "_reporting": ({"sklearn"}, set()),
-    "_tables": (SCIENCE, set()),
-    "_inputs": (SCIENCE, {"_params", "_tables", "tasks"}),
-    "_lookup": ({"numpy", "pandas"}, set()),
-    "_features": (SCIENCE, {"_lookup", "_tables"}),
-    "_training": ({"torch", "skorch", "numpy"}, {"tasks", "balancing", "nn"}),
+    "data": (SCIENCE | {"torch", "pyarrow"}, {"_compat", "tasks"}),
+    "_training": ({"torch", "skorch", "numpy"}, {"balancing", "data", "nn", "tasks"}),
+    "_params": ({"numpy"}, {"_compat"}),
+    "_reporting": (set(), set()),
     "_views": ({"numpy", "sklearn"}, {"tasks"}),
-    "_prediction": (
-        SCIENCE | {"torch"},
-        {"_features", "_inputs", "_params", "_tables", "_training", "_views", "nn", "tasks"},
+    "_prediction": (SCIENCE | {"torch"}, {"_training", "_views", "data", "nn", "tasks"}),
+    "_monitoring": ({"numpy", "torch"}, {"_prediction", "_training", "data", "tasks"}),
+    "_fitting": (
+        {"numpy", "sklearn", "torch"},
+        {
+            "_monitoring", "_params", "_prediction", "_reporting", "_training", "balancing",
+            "data", "nn", "tasks",
+        },
     ),
     "persistence": (
         {"numpy", "pandas", "safetensors", "sklearn", "torch"},
-        {"_features", "_prediction", "_training", "_version", "balancing", "tasks"},
+        {"_prediction", "_training", "_version", "balancing", "data", "nn", "tasks"},
     ),
     "base": (
         SCIENCE | {"torch"},
         {
-            "_features", "_inputs", "_params", "_prediction", "_reporting", "_tables",
-            "_training", "balancing", "nn", "persistence", "tasks",
+            "_compat", "_fitting", "_params", "_reporting", "_training", "balancing", "data",
+            "nn", "persistence", "tasks",
         },
     ),
-    "architectures": ({"torch"}, {"nn", "base"}),
-    "metrics": (SCIENCE, {"_inputs", "_tables", "_views"}),
-    "model_selection": (SCIENCE, {"_tables", "_views"}),
+    "_chains": ({"numpy"}, {"base", "tasks"}),
+    "architectures": ({"torch"}, {"_chains", "_training", "base", "nn"}),
+    "metrics": (SCIENCE, {"_compat", "_views", "data"}),
+    "model_selection": (SCIENCE, {"_compat", "_views", "data"}),
     "inspection": (
         {"matplotlib", "numpy", "pandas", "sklearn", "torch"},
-        {"_inputs", "_training", "balancing", "base", "nn", "tasks"},
+        {"_training", "balancing", "base", "data", "nn", "tasks"},
     ),
     "datasets": (SCIENCE, set()),
     "__init__": (set(), {"_training", "_version", "_views", "architectures", "persistence"}),
 }  # fmt: skip
 """What each layer may import. `__main__` is a user of the package, and imports what it likes."""
+
+ONLY_IN = {
+    # what, and in which files of a layer alone it may be imported
+    ("data", "torch"): {"data/rows.py"},
+    ("data", "pyarrow"): {"data/parquet.py"},
+}
+"""Imports that a layer may have in some of its files only."""
 
 MAY_CALL_SKORCH = {"_training", "__main__"}
 
@@ -95,9 +109,11 @@ def test_imports_stay_within_the_layer(path):
     for module in imports(path):
         top, *rest = module.split(".")
         if top == "sk_mtl":
-            assert rest[0] in inside | {here}, f"{here} imports {module}"
+            assert rest[0] in inside | {here, "_checks"}, f"{here} imports {module}"
         else:
             assert top in outside | sys.stdlib_module_names, f"{here} imports {module}"
+            alone = ONLY_IN.get((here, top), {relative_name(path)})
+            assert relative_name(path) in alone, f"{here} imports {module} in another file"
 
 
 def test_every_layer_exists():
@@ -114,6 +130,66 @@ def test_architectures_never_import_each_other():
 def test_only_training_imports_skorch():
     users = {layer(path) for path in FILES if any(m.startswith("skorch") for m in imports(path))}
     assert users <= MAY_CALL_SKORCH
+
+
+def test_training_knows_of_data_only_rows():
+    for path in (ROOT / "_training").glob("*.py"):
+        used = {module for module in imports(path) if module.startswith("sk_mtl.data")}
+        assert used <= {"sk_mtl.data.rows"}, path.name
+
+
+def test_architectures_know_of_training_only_the_objective():
+    for path in (ROOT / "architectures").glob("*.py"):
+        used = imported_names(path.read_text(encoding="utf-8"))
+        assert {n for n in used if n.startswith("sk_mtl._training")} <= OBJECTIVE, path.name
+
+
+OBJECTIVE = {"sk_mtl._training.Objective", "sk_mtl._training.objective.Objective"}
+
+
+def imported_names(source):
+    """Return what a source text imports: names of modules, and names with their modules."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module or ''}.{alias.name}" for alias in node.names}
+    return found
+
+
+def privates(source):
+    """Return the private names of scikit-learn that a source text imports or reaches by dots."""
+    found = {name for name in imported_names(source) if name.startswith("sklearn")}
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            text = ast.unparse(node)
+            found |= {text} if text.startswith("sklearn.") else set()
+    return {name for name in found if any(re.match("_(?!_)", part) for part in name.split("."))}
+
+
+@pytest.mark.parametrize("path", FILES, ids=relative_name)
+def test_private_names_of_scikit_learn_are_imported_in_one_file(path):
+    found = privates(path.read_text(encoding="utf-8"))
+    if relative_name(path) == "_compat.py":
+        assert found
+    else:
+        assert not found
+
+
+@pytest.mark.parametrize(
+    ("source", "n"),
+    [
+        ("from sklearn.utils import _safe_indexing, check_array", 1),
+        ("def f():\n    from sklearn.utils._tags import get_tags", 1),
+        ("import sklearn.utils._param_validation as p", 1),
+        ("import sklearn\nsklearn.utils._safe_indexing(x, 1)", 1),
+        ("import sklearn\nsklearn.__version__\nfrom sklearn.utils import check_array", 0),
+        ("from sk_mtl._compat import _safe_indexing", 0),
+    ],
+)
+def test_reading_private_names(source, n):
+    assert len(privates(source)) == n
 
 
 @pytest.mark.parametrize("optional", ["matplotlib", "safetensors", "torchjd"])

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-import sk_mtl._features
-from sk_mtl._features import FeatureEncoder
-from sk_mtl._lookup import CELLS, distinct_integers, encode_integers
-from sk_mtl._tables import infer_numbers
+import sk_mtl.data.encoder
+from sk_mtl.data import CategoryEncoder, FeatureEncoder, NumberEncoder
+from sk_mtl.data.frames import as_table, infer_numbers
+from sk_mtl.data.lookup import CELLS, distinct_integers, encode_integers
 
 WORDS = st.sampled_from(["", "a", "a\0", "b", "1", "nan", "ä"])
 GAPS = st.sampled_from([None, np.nan, pd.NA])
@@ -40,10 +40,15 @@ def columns(size: int) -> st.SearchStrategy:
     )
 
 
+def encoder_of(categorical):
+    """Return an encoder of numbers and categories, not yet fitted."""
+    return FeatureEncoder([NumberEncoder(), CategoryEncoder(categorical, 2)])
+
+
 def outcome(encode):
     """Return what encoding gives, or what it raises."""
     try:
-        return [np.asarray(part) for part in encode()]
+        return [np.asarray(part) for part in encode().values()]
     except (TypeError, ValueError) as error:
         return type(error)
 
@@ -58,42 +63,44 @@ def agree(one, other):
 @given(st.data(), st.integers(1, 3), st.sampled_from([[], [0], [0, 1]]))
 def test_few_rows_are_encoded_like_many(data, n, categorical):
     seen = pd.DataFrame({j: data.draw(columns(6)) for j in range(2)})
-    encoder = FeatureEncoder(categorical, "standardize", 2)
+    encoder = encoder_of(categorical)
     try:
-        encoder.fit(seen)
+        encoder.fit(as_table(seen))
     except (TypeError, ValueError):
         return
     rows = pd.DataFrame({j: data.draw(columns(n)) for j in range(2)})
     long = pd.concat([rows] + [rows.iloc[:1]] * CELLS, ignore_index=True)
-    expected = outcome(lambda: encoder.transform(long))
+    expected = outcome(lambda: encoder.transform(as_table(long)))
     if not isinstance(expected, type):
         expected = [part[:n] for part in expected]
-    assert agree(outcome(lambda: encoder.transform(rows)), expected)
+    assert agree(outcome(lambda: encoder.transform(as_table(rows))), expected)
 
 
 @pytest.mark.parametrize("kind", [np.array, sparse.csr_matrix])
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int64])
 def test_few_rows_of_an_array(monkeypatch, kind, dtype):
     X = np.array([[1, 5, 0], [2, 6, 1], [3, 5, 0], [4, 7, 1]], dtype=dtype)
-    encoder = FeatureEncoder([1, 2], "standardize", 2).fit(kind(X))
-    rows = kind(np.array([[9, 8, 1], [1, 7, 0]], dtype=dtype))
+    encoder = encoder_of([1, 2]).fit(as_table(kind(X)))
+    rows = as_table(kind(np.array([[9, 8, 1], [1, 7, 0]], dtype=dtype)))
     few = encoder.transform(rows)
-    assert few.categorical.tolist() == [[1, 3], [4, 2]]
-    monkeypatch.setattr(sk_mtl._features, "CELLS", 0)
+    assert few["categorical"].tolist() == [[1, 3], [4, 2]]
+    monkeypatch.setattr(sk_mtl.data.encoder, "CELLS", 0)
     many = encoder.transform(rows)
-    assert few.numeric.dtype == many.numeric.dtype
-    assert agree([few.categorical], [many.categorical])
-    dense = [f.numeric.toarray() if kind is not np.array else f.numeric for f in (few, many)]
+    assert few["numeric"].dtype == many["numeric"].dtype
+    assert agree([few["categorical"]], [many["categorical"]])
+    numbers = [found["numeric"] for found in (few, many)]
+    dense = [part if kind is np.array else part.toarray() for part in numbers]
     assert agree([dense[0]], [dense[1]])
 
 
 def test_a_single_row_is_encoded_by_its_cells(monkeypatch):
     X = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"], "c": pd.Categorical(["u", "v"])})
-    encoder = FeatureEncoder("from_dtype", "standardize", 2).fit(X)
-    monkeypatch.setattr(FeatureEncoder, "_encode", None)
-    numeric, codes = encoder.transform(X.iloc[1:])
-    assert numeric.tolist() == [[2.0]]
-    assert codes.tolist() == [[3, 3]]
+    encoder = encoder_of("from_dtype").fit(as_table(X))
+    for cls in (NumberEncoder, CategoryEncoder):
+        monkeypatch.setattr(cls, "transform", None)
+    parts = encoder.transform(as_table(X.iloc[1:]))
+    assert parts["numeric"].tolist() == [[2.0]]
+    assert parts["categorical"].tolist() == [[3, 3]]
 
 
 @given(

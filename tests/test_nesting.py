@@ -2,11 +2,20 @@
 
 import pytest
 import torch
-from modules import make_inputs, make_module, make_task, randn, randomize
+from modules import (
+    count_rows,
+    estimates_of,
+    make_inputs,
+    make_module,
+    make_task,
+    parts_of,
+    randn,
+    randomize,
+)
 from torch import nn
 from torch.testing import assert_close
 
-from sk_mtl._training import MultiTaskLoss
+from sk_mtl._training import Criterion, Objective
 from sk_mtl.architectures import CGCBottom, MMoEBottom, PLEBottom, SharedBottomBottom
 from sk_mtl.balancing import EqualBalancer
 from sk_mtl.nn import ProbabilityChain
@@ -122,16 +131,17 @@ def test_loss_of_many_tasks_is_the_losses_of_each(kinds, weighted):
     logits = randn(9, sum(widths)).requires_grad_()
     labels = (randn(9, len(kinds)) > 0).double()
     weight = randn(9, len(kinds), seed=1).relu() if weighted else None
-    together = MultiTaskLoss(tasks, EqualBalancer())(logits, labels, weight)
+
+    def estimate(members, logits):
+        criterion = Criterion(Objective([tasks[k] for k in members]), EqualBalancer())
+        target, w = labels[:, members], None if weight is None else weight[:, members]
+        # The rows to train on are those of the batch, and as many that weigh three times as much.
+        count_rows(criterion, target.repeat(2, 1), None if w is None else torch.cat([w, 3 * w]))
+        return estimates_of(criterion, logits, target, w)
+
+    together = estimate(list(range(len(kinds))), logits)
     blocks = logits.split(widths, dim=1)
-    alone = torch.cat(
-        [
-            MultiTaskLoss([task], EqualBalancer())(
-                block, labels[:, [k]], None if weight is None else weight[:, [k]]
-            )
-            for k, (task, block) in enumerate(zip(tasks, blocks, strict=True))
-        ]
-    )
+    alone = torch.cat([estimate([k], block) for k, block in enumerate(blocks)])
     assert_close(together, alone, **EXACT)
     (first,) = torch.autograd.grad(EqualBalancer()(together), logits, retain_graph=True)
     (second,) = torch.autograd.grad(alone.sum(), logits)
@@ -155,7 +165,7 @@ def test_shared_bottom_with_one_task_is_a_plain_network(dropout):
         for given, to in zip(stacked, plain.parameters(), strict=True):
             to.copy_(given[0])
     inputs = make_inputs(7)
-    x = module.embedding(*inputs)
+    x = module.embedding(parts_of(inputs))
     assert_close(module.eval()(*inputs), plain.eval()(x), **EXACT)
     if not dropout:
         assert_close(module.train()(*inputs), plain.train()(x), **EXACT)

@@ -70,6 +70,23 @@ def test_estimators_take_keywords_only_and_document_their_methods(cls):
             assert inspect.getdoc(method), name
 
 
+def test_submodules_load_on_access():
+    names = set(sk_mtl._SUBMODULES)
+    assert {"data", "datasets", "inspection", "metrics", "model_selection", "nn"} <= names
+    assert names <= set(dir(sk_mtl))
+    for name in names:
+        assert getattr(sk_mtl, name).__name__ == f"sk_mtl.{name}"
+    with pytest.raises(AttributeError, match="has no attribute 'dataset'"):
+        _ = sk_mtl.dataset
+    code = """if True:
+        import sys, sk_mtl
+        late = {"datasets", "inspection", "metrics", "model_selection"}
+        assert not late & {name.removeprefix("sk_mtl.") for name in sys.modules}
+        assert sk_mtl.datasets.fetch_adult and sk_mtl.inspection.gate_weights
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_import_is_quiet_and_light():
     code = "import sys, sk_mtl; print({'matplotlib', 'polars', 'safetensors'} & set(sys.modules))"
     done = subprocess.run(

@@ -19,6 +19,7 @@ from benchmarks.speed.results import Results
 from benchmarks.speed.scaling import parts_of_step
 from benchmarks.speed.targets import Target, targets
 from benchmarks.speed.workloads import Job, Sizes, Workload, random_table
+from sk_mtl.data.frames import as_table
 from sk_mtl.nn import StackedLinear
 
 ROOT = Path(__file__).parents[1]
@@ -53,10 +54,10 @@ def layers(net):
 @torch.no_grad()
 def copy_weights(module, net):
     """Copy a fitted module's weights into the loop's network."""
-    embedding = module.embedding
-    codes = torch.cat([torch.arange(2, n) + s for n, s in zip(embedding.sizes[0],
-                       embedding.offsets_0.tolist(), strict=True)])  # fmt: skip
-    net.table.weight.copy_(embedding.tables[0][codes])
+    block = module.embedding.blocks["categorical"]
+    codes = torch.cat([torch.arange(2, n) + s for n, s in zip(block.sizes[0],
+                       block.offsets_0.tolist(), strict=True)])  # fmt: skip
+    net.table.weight.copy_(block.tables[0][codes])
     ours = [m for m in module.modules() if isinstance(m, StackedLinear)]
     theirs = [*layers(net), (net.out, net.out_bias)]
     assert sum(p.numel() for p in net.parameters()) == len(codes) * 4 + sum(
@@ -70,7 +71,7 @@ def copy_weights(module, net):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.filterwarnings("ignore:.*without the step before")
+@pytest.mark.filterwarnings("ignore:.*without a step before")
 def test_loop_trains_the_same_network(model):
     job = tiny_job(model)
     ours = frames.Contender(job)
@@ -81,10 +82,15 @@ def test_loop_trains_the_same_network(model):
     copy_weights(module, net)
 
     target = torch.from_numpy(job.table.labels).double()
-    encoded = ours.model._fitted_.encoder.transform(ours.X)
-    numeric = torch.from_numpy(np.ascontiguousarray(encoded.numeric))
-    logits = module(numeric, torch.from_numpy(encoded.categorical))
-    loss = ours.model.net_.criterion_(logits, target).sum()
+    encoded = ours.model._fitted_.encoder.transform(as_table(ours.X))
+    numeric = torch.from_numpy(np.ascontiguousarray(encoded["numeric"]))
+    parts = module.prepare(
+        {"numeric": numeric, "categorical": torch.from_numpy(encoded["categorical"])}
+    )
+    tower_logits = module.towers(module.represent(parts))
+    logits, criterion = module.join(tower_logits), ours.model.net_.criterion_
+    sums, _ = criterion(tower_logits, logits, target)
+    loss = criterion.estimate(sums, len(target)).sum()
     rows = theirs.tensors(0, 200)[1]
     other = net(numeric, rows)
     other_loss = F.binary_cross_entropy_with_logits(other, target) * target.shape[1]

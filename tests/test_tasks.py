@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import special
 from sklearn.metrics import log_loss, r2_score
 
-from sk_mtl._inputs import check_labels
+from sk_mtl.data import check_labels
 from sk_mtl.tasks import (
     KINDS,
     MAX_AUTO_CLASSES,

@@ -8,6 +8,7 @@ from skorch.callbacks import Callback
 
 from benchmarks.adult import load, models
 from sk_mtl.balancing import BALANCERS, GradientBalancer, GradNormBalancer
+from sk_mtl.data import Batch
 
 STEPS, WARM, ROUNDS, BATCH = 6, 1, 31, 256
 N_BATCHES, N_TASKS = 24, 2
@@ -25,13 +26,13 @@ class Cost(NamedTuple):
 
 
 class Batches(Callback):
-    """Keep the batches that a net trains on."""
+    """Keep the batches that a net trains on, prepared for it; no label of the study is missing."""
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        self.batches_: list[Any] = []
+        self.batches_: list[Batch] = []
 
     def on_batch_begin(self, net: Any, batch: Any = None, **kwargs: Any) -> None:
-        self.batches_.append(batch)
+        self.batches_.append(Batch(*batch, None))
 
 
 def said(rounds: int) -> str:
@@ -83,7 +84,7 @@ def costs(rounds: int = ROUNDS) -> dict[str, Cost]:
     return {name: Cost(1e3 * median(times[name]), ratios[name]) for name in pairs}
 
 
-def step(net: Any, batches: list[Any]) -> float:
+def step(net: Any, batches: list[Batch]) -> float:
     """Return the median time of a step over some batches, in seconds."""
     times = []
     for batch in batches:

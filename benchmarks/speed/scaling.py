@@ -125,14 +125,16 @@ def parts_of_step() -> list[tuple[Any, str]]:
     """Return what a step of the network itself consists of, as functions and their owners."""
     import torch
 
-    from sk_mtl._training import OPTIMIZERS, MultiTaskLoss
-    from sk_mtl.nn import MultiTaskModule
+    from sk_mtl._training import OPTIMIZERS, Criterion
+    from sk_mtl.nn import MultiTaskModule, Towers
 
     optimizer = OPTIMIZERS["adam"][0]
     return [
         (MultiTaskModule, "represent"),
-        (MultiTaskModule, "read"),
-        (MultiTaskLoss, "forward"),
+        (Towers, "forward"),
+        (MultiTaskModule, "join"),
+        (Criterion, "forward"),
+        (Criterion, "estimate"),
         (torch.autograd, "backward"),
         (optimizer, "zero_grad"),
         (optimizer, "step"),

@@ -1,7 +1,7 @@
 """Training: the only package that imports skorch. It knows neither pandas nor estimators."""
 
 from sk_mtl._training.callbacks import EpochHook, RestoreBest
-from sk_mtl._training.devices import available_device, resolve_device
+from sk_mtl._training.devices import available_device, place_of_rows, resolve_device
 from sk_mtl._training.loop import fit_epochs, fit_further, predict_logits
 from sk_mtl._training.net import MultiTaskNet, make_net
 from sk_mtl._training.objective import Criterion, Objective
@@ -34,6 +34,7 @@ __all__ = [
     "get_progress",
     "get_seen",
     "make_net",
+    "place_of_rows",
     "predict_logits",
     "resolve_device",
     "set_progress",

@@ -16,7 +16,9 @@ class RestoreBest(Callback):
 
     skorch's EarlyStopping takes an epoch for the best only if it improves by more than the
     threshold; here the threshold decides when to stop and the lowest value which state stays:
-    weights, and with them the optimizer's and the balancer's state.
+    weights, and with them the optimizer's and the balancer's state. It comes last among a net's
+    callbacks, so that an epoch counts only if all others saw it to its end; its `restorer` comes
+    first, so that at the end of training all others see the state restored.
 
     Parameters
     ----------
@@ -34,6 +36,7 @@ class RestoreBest(Callback):
         self, patience: int, tol: float, monitor: Monitor = "valid_loss", goes_on: bool = False
     ) -> None:
         self.patience, self.tol, self.monitor, self.goes_on = patience, tol, monitor, goes_on
+        self.restorer = _Restorer(self)
 
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Begin with nothing, or with what the fits before have reached."""
@@ -66,11 +69,21 @@ class RestoreBest(Callback):
         if self.misses_ >= self.patience:
             net.stop = True
 
-    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+    def restore(self, net: NeuralNet) -> None:
         """Restore the best state, whether patience or the number of epochs ended training."""
         if self.state_ is not None:
             self.state_.restore(net)
         self.state_ = None
+
+
+class _Restorer(Callback):
+    """Restore what a `RestoreBest` found."""
+
+    def __init__(self, best: RestoreBest) -> None:
+        self.best = best
+
+    def on_train_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        self.best.restore(net)
 
 
 class EpochHook(Callback):

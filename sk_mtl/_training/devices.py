@@ -26,3 +26,13 @@ def available_device(device: str) -> torch.device:
     except ValueError as error:
         warnings.warn(f"{error} Using the CPU.", UserWarning, stacklevel=2)
         return torch.device("cpu")
+
+
+def place_of_rows(n_bytes: int, device: torch.device) -> torch.device:
+    """Return where rows of a size are to live: on the device, if it has the room, or the host.
+
+    Half of a GPU's free memory is left to the network. Untested on a GPU so far.
+    """
+    if device.type == "cuda" and 2 * n_bytes > torch.cuda.mem_get_info(device)[0]:
+        return torch.device("cpu")
+    return device

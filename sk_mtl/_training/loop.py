@@ -181,7 +181,7 @@ def check_finite(net: MultiTaskNet, rows: Rows, slots: dict[str, Tensor] | None 
             part = part[slots[name]]
         if part.numel() and not torch.stack(part.aminmax()).isfinite().all():
             raise NonFiniteLossError(f"The weights {name!r} are NaN or infinite {end}")
-    some = Batches(rows, PREDICT_ROWS, device=net.device)
+    some = Batches(rows, min(PREDICT_ROWS, rows.chunk_rows), device=net.device)
     some.prepare = net.module_.prepare
     with torch.inference_mode():
         logits = net.infer(next(iter(some)).parts)
@@ -199,6 +199,16 @@ def predict_logits(module: MultiTaskModule, rows: Rows, method: str = "forward")
         module.eval()
     function = getattr(module, method)
     with torch.inference_mode():
-        parts = [function(**batch.parts) for batch in Batches(rows, PREDICT_ROWS)]
-        logits = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return logits.cpu().to(torch.float64)
+        logits, start = None, 0
+        for batch in Batches(rows, min(PREDICT_ROWS, rows.chunk_rows)):
+            part = function(**batch.parts).cpu()
+            if len(part) == len(rows):
+                return part.to(torch.float64)
+            # One array for all: small results kept between large temporary tensors would keep the
+            # memory of these from being used again.
+            if logits is None:
+                logits = torch.empty(len(rows), part.shape[1], dtype=torch.float64)
+            logits[start : start + len(part)] = part
+            start += len(part)
+        assert logits is not None
+        return logits

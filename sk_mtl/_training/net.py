@@ -232,11 +232,11 @@ class MultiTaskNet(NeuralNet):
         tally.read_batches(history[-1]["batches"])
         history.record(f"{prefix}_batch_count", len(tally.sums))
         row = tally.row()
-        for name, value in row.items():
-            history.record(name, value)
         best, now = self._best.get(prefix, math.inf), row[f"{prefix}_loss"]
         self._best[prefix] = min(best, now)
         history.record(f"{prefix}_loss_best", now < best)
+        for name, value in row.items():
+            history.record(name, value)
         if training:
             balancer.end_epoch(self.criterion_.weigh(tally.means().to(self.device)))
             weights = _mean_weights(tally.balance)
@@ -263,12 +263,12 @@ class MultiTaskNet(NeuralNet):
 
     def epochs(self, since: int = 0) -> list[dict[str, Any]]:
         """Return the numbers of the epochs from one on, without skorch's own bookkeeping."""
-        hidden = ("_best", "_batch_count")
+        hidden = ("train_batch_count", "valid_batch_count")
         return [
             {
                 name: value
                 for name, value in row.items()
-                if not name.endswith(hidden) and not isinstance(value, list | bool | str)
+                if name not in hidden and not isinstance(value, list | bool | str)
             }
             for row in self.history[since:]
         ]

@@ -166,7 +166,9 @@ class Criterion(nn.Module):
     ) -> None:
         super().__init__()
         self.objective, self.balancer = objective, balancer
-        weights = None if loss_weights is None else torch.tensor(loss_weights)
+        weights = None
+        if loss_weights is not None:
+            weights = torch.tensor(loss_weights, dtype=torch.float64)
         self.register_buffer("loss_weights", weights)
         self.register_buffer("mean_weight", None)
         self.total_weight = torch.zeros(len(objective.names), dtype=torch.float64)
@@ -202,7 +204,9 @@ class Criterion(nn.Module):
             weight = self.objective.weigh(target[here], weight)
             n = target[here].shape[0]
             all_one = all_one and weight is None
-            self.total_weight += n if weight is None else weight.sum(0, dtype=torch.float64).cpu()
+            more = n if weight is None else weight.sum(0, dtype=torch.float64).cpu()
+            # Not in place: what a failed run goes back to may be this very tensor.
+            self.total_weight = self.total_weight + more
             self.n_rows += n
         mean = self.total_weight / max(self.n_rows, 1)
         if all_one and bool((mean == 1).all()):

@@ -73,15 +73,21 @@ def set_seen(net: MultiTaskNet, seen: dict[str, Any]) -> None:
     net.criterion_.n_rows = seen["rows"]
 
 
+TENSOR = "__tensor__"
+"""Key of the array that stands for a tensor: arrays themselves stay what they are."""
+
+
 def _plain(tree: Any) -> Any:
     """Return a tree of dictionaries with arrays for tensors."""
     if isinstance(tree, dict):
         return {key: _plain(value) for key, value in tree.items()}
-    return np.array(tree.numpy(force=True)) if isinstance(tree, Tensor) else tree
+    return {TENSOR: np.array(tree.numpy(force=True))} if isinstance(tree, Tensor) else tree
 
 
 def _tensors(tree: Any, device: Any) -> Any:
     """Undo `_plain`."""
-    if isinstance(tree, dict):
-        return {key: _tensors(value, device) for key, value in tree.items()}
-    return torch.tensor(tree, device=device) if isinstance(tree, np.ndarray) else tree
+    if not isinstance(tree, dict):
+        return tree
+    if TENSOR in tree:
+        return torch.tensor(tree[TENSOR], device=device)
+    return {key: _tensors(value, device) for key, value in tree.items()}

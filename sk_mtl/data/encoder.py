@@ -93,8 +93,8 @@ class FeatureEncoder:
     Parameters
     ----------
     encoders : sequence of ColumnEncoder
-        One for each part, in the order of their blocks. The first one gets the columns that no
-        other chooses.
+        One for each part, in the order of their blocks. A column goes to the last one that
+        chooses it; the first one gets the columns that no other chooses.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class FeatureEncoder:
         self.names_ = table.names
         rest, *others = self.encoders
         taken: set[int] = set()
-        for encoder in others:
+        for encoder in reversed(others):
             encoder.columns_ = [j for j in encoder.choose(table) if j not in taken]
             taken.update(encoder.columns_)
         rest.columns_ = [j for j in range(table.shape[1]) if j not in taken]

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 CHUNK_ROWS = 65_536
 """Rows gathered at once in shuffled order; batches are views of the gathered chunk."""
 
-CHUNK_BYTES = 2**25
+CHUNK_BYTES = 2**23
 """Most bytes, as dense float64, of the rows gathered at once, if they are more than a batch."""
 
 

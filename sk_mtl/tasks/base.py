@@ -105,7 +105,8 @@ class Task(ABC):
         owner = next(cls for cls in type(self).__mro__ if "loss" in vars(cls))
         if "loss_options" not in vars(owner):  # it may depend on what was learned from the labels
             return type(self), id(self)
-        return owner, self.n_logits, *(getattr(self, name) for name in vars(owner)["loss_options"])
+        options = tuple(getattr(self, name) for name in vars(owner)["loss_options"])
+        return owner, self.n_logits, _hashable(options)
 
     @classmethod
     def _options(cls) -> dict[str, Any]:
@@ -161,6 +162,15 @@ class Task(ABC):
         is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
         if not is_number or not valid(value):
             raise ValueError(f"`{option}` of task {self.name!r} is {value!r}; pass {remedy}.")
+
+
+def _hashable(value: Any) -> Any:
+    """Return a value that can be compared in a dictionary: lists and arrays as tuples."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return tuple((key, _hashable(entry)) for key, entry in value.items())
+    return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else value
 
 
 def are_numbers(values: NDArray) -> bool:

@@ -1,4 +1,7 @@
-"""The loss of each task: the weighted mean over the rows whose label is observed."""
+"""The loss of each task: the weighted mean over the rows whose label is observed.
+
+A batch gives sums of losses and of weights, and an estimate of the mean over all rows.
+"""
 
 import math
 
@@ -73,13 +76,13 @@ LOSSES = {
 }
 
 
-def task_losses(kinds, widths, logits, labels, weights=None):
-    """Losses of all tasks.
+def task_sums(kinds, widths, logits, labels, weights=None):
+    """Sums of the losses, each times its weight, and sums of the weights, of all tasks.
 
     `logits` holds a flat vector per row, `widths` the number of each task's logits; `labels` and
     `weights` hold a list per row. A label is missing if it is NaN or has weight zero.
     """
-    losses, start = [], 0
+    sums, totals, start = [], [], 0
     for k, (kind, width) in enumerate(zip(kinds, widths, strict=True)):
         numerator, denominator = 0.0 * logits[0][0], 0.0
         for i, row in enumerate(logits):
@@ -90,6 +93,30 @@ def task_losses(kinds, widths, logits, labels, weights=None):
                 kind, row[start : start + width], labels[i][k]
             )
             denominator += weight
-        losses.append(numerator / denominator if denominator else numerator)
+        sums.append(numerator)
+        totals.append(denominator)
         start += width
-    return losses
+    return sums, totals
+
+
+def task_losses(kinds, widths, logits, labels, weights=None):
+    """Mean losses of all tasks over the rows given; zero without a label."""
+    sums, totals = task_sums(kinds, widths, logits, labels, weights)
+    return [part / total if total else part for part, total in zip(sums, totals, strict=True)]
+
+
+def mean_weights(labels, weights):
+    """Mean weight of each task's label over all rows, a missing one weighing nothing."""
+    means = []
+    for k in range(len(labels[0])):
+        total = 0.0
+        for i in range(len(labels)):
+            total += 0.0 if math.isnan(labels[i][k]) else weights[i][k]
+        means.append(total / len(labels))
+    return means
+
+
+def task_estimates(kinds, widths, logits, labels, weights, means):
+    """Estimates from a batch of the mean losses over all rows, of the labels' mean weights."""
+    sums, _ = task_sums(kinds, widths, logits, labels, weights)
+    return [part / (len(logits) * mean) for part, mean in zip(sums, means, strict=True)]

@@ -51,6 +51,7 @@ class NumbersBlock(Block):
     kind: ClassVar[str] = "numbers"
     mean: Tensor
     scale: Tensor
+    held: Tensor
     fill: Tensor
     missing_columns: Tensor
 
@@ -68,6 +69,7 @@ class NumbersBlock(Block):
         self.n_columns = n_columns
         self.register_buffer("mean", torch.zeros(n_columns, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_columns, dtype=torch.float64))
+        self.register_buffer("held", torch.zeros(n_columns, dtype=torch.bool))
         self.register_buffer("fill", torch.zeros(n_columns))
         self.register_buffer("missing_columns", torch.tensor(missing_columns, dtype=torch.int64))
         self.set_statistics(mean=mean, scale=scale, fill=fill)
@@ -85,6 +87,9 @@ class NumbersBlock(Block):
         for name, values in statistics.items():
             if values is not None:
                 self.get_buffer(name).copy_(torch.as_tensor(values))
+        if statistics.get("scale") is not None:
+            self.held.copy_(self.scale.isnan())
+            self.scale.nan_to_num_(1.0)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Move and cast as any module, but keep the statistics in the precision they came in."""
@@ -99,7 +104,7 @@ class NumbersBlock(Block):
         if self.n_columns == 0:
             return part.new_empty(part.shape[0], 0, dtype=self.fill.dtype)
         z = ((part - self.mean) / self.scale).to(self.fill.dtype)
-        dense = torch.where(z.isnan(), self.fill, z)
+        dense = torch.where(z.isnan() | self.held, self.fill, z)
         if self.out_features == self.n_columns:
             return dense
         missing = part[:, self.missing_columns].isnan()
