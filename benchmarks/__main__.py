@@ -14,6 +14,7 @@ STUDIES = (
     "correlated_tasks",
     "parallel_search",
     "speed",
+    "stream",
 )
 
 

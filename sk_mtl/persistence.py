@@ -36,7 +36,7 @@ from sk_mtl.tasks import Task, find_task_class, restore_task
 FORMAT = 2
 """Version of the file format of `save`."""
 
-RUNTIME_ONLY = ("callbacks", "random_state", "balancer", "optimizer")
+RUNTIME_ONLY = ("callbacks", "random_state", "balancer", "optimizer", "monitor")
 """Parameters that matter for training only and may hold objects that JSON cannot."""
 
 
@@ -145,9 +145,9 @@ class PersistenceMixin(BaseEstimator):
         Warns
         -----
         UserWarning
-            If `callbacks`, `random_state` or `optimizer` is an object, or `balancer` one that
-            sk_mtl does not list or that holds objects: it is left out, and `load` gives the
-            parameter its default. Predictions do not depend on them.
+            If `callbacks`, `random_state`, `optimizer` or `monitor` is an object, or `balancer`
+            one that sk_mtl does not list or that holds objects: it is left out, and `load` gives
+            the parameter its default. Predictions do not depend on them.
 
         See Also
         --------
@@ -368,7 +368,8 @@ def _rebuild(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
     )
     estimator._epochs_ = _rows(_from_json(config["history"]))
     estimator._describe_tasks(tuple(map(_from_json, config["tasks"])))
-    estimator._restore(tensors, {"seen": config["seen"]})
+    weights = {name: _own(tensor) for name, tensor in tensors.items()}
+    estimator._restore(weights, {"seen": config["seen"]})
     return estimator
 
 
@@ -388,6 +389,16 @@ def _rows(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _own(array: NDArray) -> torch.Tensor:
-    """Return an array as a tensor, a copy of one that may not be written (memory-mapped)."""
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+LARGE = 2**25
+"""Bytes from which on a tensor is an embedding table: it is looked up, and no matrix product."""
+
+
+def _own(tensor: NDArray | torch.Tensor) -> torch.Tensor:
+    """Return an array or tensor as a tensor that may be written and lies as torch's own do.
+
+    Products of matrices at other addresses differ in the last bit. Large ones are not copied
+    unless they must be, such as memory-mapped ones.
+    """
+    if isinstance(tensor, np.ndarray):
+        tensor = torch.from_numpy(tensor if tensor.flags.writeable else tensor.copy())
+    return tensor if tensor.nbytes >= LARGE or tensor.data_ptr() % 64 == 0 else tensor.clone()

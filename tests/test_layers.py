@@ -30,13 +30,14 @@ LAYERS = {
     "_views": ({"numpy", "sklearn"}, {"tasks"}),
     "_prediction": (SCIENCE | {"torch"}, {"_training", "_views", "data", "nn", "tasks"}),
     "_monitoring": ({"numpy", "torch"}, {"_prediction", "_training", "data", "tasks"}),
-    "_fitting": (
+    "_preparing": (
         {"numpy", "sklearn", "torch"},
         {
-            "_monitoring", "_params", "_prediction", "_reporting", "_training", "balancing",
-            "data", "nn", "tasks",
+            "_monitoring", "_params", "_prediction", "_training", "balancing", "data", "nn",
+            "tasks",
         },
     ),
+    "_fitting": ({"sklearn"}, {"_params", "_preparing", "_reporting", "_training", "data"}),
     "persistence": (
         {"numpy", "pandas", "safetensors", "sklearn", "torch"},
         {"_prediction", "_training", "_version", "balancing", "data", "nn", "tasks"},

@@ -454,6 +454,20 @@ def test_a_column_without_variance_so_far_does_no_harm(first):
     assert model.score(X, y) > 0.9
 
 
+@pytest.mark.parametrize("kind", ["regression", "quantile", "count"])
+def test_a_target_that_was_constant_gets_its_scale_when_it_moves(kind):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((600, 2))
+    y = np.r_[np.zeros(100), np.round(1e5 * (X[100:, 0] + 5).clip(0))]
+    model = small(SharedBottom, task_types=kind, batch_size=64, max_epochs=1)
+    model.partial_fit(X[:100], y[:100])
+    for _ in range(20):
+        for start in range(100, 600, 100):
+            model.partial_fit(X[start : start + 100], y[start : start + 100])
+    assert model.history_["train_loss"].max() < 10
+    assert model.score(X[100:], y[100:]) > 0.5
+
+
 def test_classes_suffice_for_a_label_not_seen_yet():
     table = make_table()
     Y = table.Y.assign(married=np.nan)

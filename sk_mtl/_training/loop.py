@@ -63,13 +63,13 @@ def fit_epochs(
         try:
             _epochs(net, rows, valid, epochs)
         except StopTraining:
-            net.history.pop()
+            pass
         except KeyboardInterrupt as error:
-            net.history.pop()
-            if not net.history:
+            if last.done == 0:
                 raise
             last.go_back(net)
             interrupt = error
+        del net.history[last.done :]  # an epoch that was not ended does not count
         net.notify("on_train_end", X=rows, y=None)
     embedding.settle()
     net.module_.eval()

@@ -180,6 +180,11 @@ class TorchJDBalancer(GradientBalancer):
     def combine(self, rows: Sequence[Tensor], present: Sequence[int]) -> Sequence[Tensor]:
         """Aggregate the tasks' gradients as rows of one matrix."""
         matrix = torch.cat(list(rows), dim=1)
+        if hasattr(self.rule, "n_tasks"):  # NashMTL divides by the length of each gradient
+            moving = (matrix != 0).any(1).nonzero().flatten().tolist()
+            if not moving:
+                return [g.sum(0) for g in rows]
+            present, matrix = [present[k] for k in moving], matrix[moving]
         norm = torch.linalg.matrix_norm(matrix)
         if not norm.isfinite():  # then the net will stop; a solver would fail obscurely before
             return [g.sum(0) for g in rows]
@@ -242,9 +247,9 @@ def remember(rule: Any, found: dict[str, dict[str, Any]], n_tasks: int) -> None:
     for path, values in found.items():
         part = rule.get_submodule(path)
         vars(part).update({name: deepcopy(value) for name, value in values.items()})
-        # NashMTL poses its problem at step 0; one that was never posed is posed from here on.
-        if "step" in values and not hasattr(part, "prob"):
-            part.step = 0.0
+        # NashMTL poses its problem at step 0; to one that is past it the problem must be given.
+        if values.get("step") and not hasattr(part, "prob"):
+            part._init_optim_problem()
 
 
 def _import_torchjd(aggregator: Any) -> Any:

@@ -119,7 +119,10 @@ class GradNormBalancer(LossBalancer):
         gradient = torch.where(present, distance.sign() * norms, 0.0)
         moved = self.factors + self.adam(gradient, self.lr, present)
         moved = moved.clamp(min=LEAST)
-        self.factors = moved * (len(moved) / moved.sum())
+        # Those of absent tasks stay; the others keep the sum that they had.
+        here = present.to(moved.dtype)
+        total = (self.factors * here).sum() / (moved * here).sum().clamp(min=LEAST)
+        self.factors = torch.where(present, moved * total, self.factors)
 
 
 def last_layer(shared: Sequence[nn.Parameter]) -> nn.Parameter | None:

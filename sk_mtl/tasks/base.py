@@ -65,6 +65,13 @@ class Task(ABC):
     def fit(self, values: NDArray, weights: NDArray | None, classes: NDArray | None) -> "Task":
         """Learn what encoding needs from the observed labels; raise if they do not suit."""
 
+    def update(self, values: NDArray, weights: NDArray | None) -> "Task":
+        """Return the task after further labels of a stream, by default itself.
+
+        What a network was trained for must stay: classes, and the scale of values that differed.
+        """
+        return self
+
     @abstractmethod
     def encode(self, values: NDArray) -> NDArray:
         """Return labels as floats: (n,) -> (n,) float64."""

@@ -1,5 +1,6 @@
 """Counts and amounts."""
 
+from copy import copy
 from typing import ClassVar
 
 import numpy as np
@@ -63,8 +64,15 @@ class CountTask(Task):
                 f"Task {self.name!r} has a mean too large for dtype('float64'); give it in a "
                 "larger unit."
             )
-        self.mean_ = mean if mean > 0 else 1.0
+        self.zero_ = not mean > 0
+        self.mean_ = 1.0 if self.zero_ else mean
         return self
+
+    def update(self, values: NDArray, weights: NDArray | None) -> "Task":
+        """Return the task with the mean of further labels, if those so far were all zero."""
+        if not self.zero_ or len(values) == 0:
+            return self
+        return copy(self).fit(values, weights, None)
 
     def _amounts(self, values: NDArray) -> NDArray:
         amounts = check_finite(self, values)

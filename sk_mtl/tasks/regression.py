@@ -1,5 +1,6 @@
 """Real values by their mean."""
 
+from copy import copy
 from typing import ClassVar
 
 import numpy as np
@@ -38,8 +39,15 @@ class RegressionTask(Task):
                 "larger unit."
             )
         # Of a constant target (or rounding noise of one) only the mean is to be learned.
-        self.scale_ = scale if scale > 10 * np.finfo(np.float64).eps * abs(self.mean_) else 1.0
+        self.constant_ = not scale > 10 * np.finfo(np.float64).eps * abs(self.mean_)
+        self.scale_ = 1.0 if self.constant_ else scale
         return self
+
+    def update(self, values: NDArray, weights: NDArray | None) -> "Task":
+        """Return the task with the scale of further labels, if those so far had none."""
+        if not self.constant_ or len(values) == 0:
+            return self
+        return copy(self).fit(np.append(values, self.mean_), None, None)
 
     def encode(self, values: NDArray) -> NDArray:
         """Return the standardized values."""

@@ -113,7 +113,8 @@ def gradnorm(steps, alpha, lr):
             distance = weights[k] * norms[k] - mean_norm * (ratio[k] / mean_ratio) ** alpha
             sign = (distance > 0) - (distance < 0)
             moved[k] = max(adams[k].step(weights[k], sign * norms[k]), 1e-3)
-        weights = [n * w / sum(moved) for w in moved]
+        before, after = (sum(w[k] for k in present) for w in (weights, moved))
+        weights = [w * before / after if k in present else w for k, w in enumerate(moved)]
         found.append(list(weights))
     return found
 

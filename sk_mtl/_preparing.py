@@ -1,0 +1,360 @@
+"""The second step of `fit`: from what was read to a network and its rows."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.utils import check_random_state
+
+from sk_mtl._monitoring import check_held_out, resolve_monitor
+from sk_mtl._params import resolve_loss_weights, same
+from sk_mtl._prediction import Fitted, PredictionMixin
+from sk_mtl._training import (
+    Criterion,
+    MultiTaskNet,
+    Objective,
+    RestoreBest,
+    Training,
+    carry_optimizer_state,
+    make_net,
+    place_of_rows,
+    resolve_device,
+)
+from sk_mtl.balancing import BALANCERS
+from sk_mtl.data import (
+    ColumnEncoder,
+    FeatureEncoder,
+    HoldOut,
+    Labels,
+    Rows,
+    Table,
+    check_same_tasks,
+    draw_rule,
+    hold_out,
+    resolve_classes,
+)
+from sk_mtl.nn import MultiTaskModule
+from sk_mtl.tasks import Task, encode_targets, make_tasks, sample_labels, weigh_labels
+
+Tasks = tuple[Task, ...]
+
+TRAINING_PARAMETERS = {
+    "balancer", "loss_weights", "optimizer", "lr", "weight_decay", "sparse_embeddings",
+    "batch_size", "max_epochs", "early_stopping", "monitor", "validation_fraction",
+    "n_iter_no_change", "tol", "callbacks", "warm_start", "device", "random_state", "verbose",
+}  # fmt: skip
+"""Parameters that may change between two fits of a warm start."""
+
+
+class Given(NamedTuple):
+    """What a user passed, read and checked: rows with labels, and rows to validate on or None."""
+
+    table: Table
+    labels: Labels
+    validation: tuple[Table, Labels] | None
+
+
+class Encoded(NamedTuple):
+    """Rows with their labels encoded.
+
+    ``labels`` are those of all rows as they were read; ``kept`` are the positions among them of
+    these rows, where sampling has left some out. Weights are divided by ``scale``.
+    """
+
+    table: Table
+    labels: Labels
+    targets: NDArray
+    weight: NDArray | None
+    scale: float
+    kept: NDArray | None
+
+    @property
+    def positions(self) -> NDArray:
+        """The rows' positions in what the user passed."""
+        rows, kept = self.labels.rows, self.kept
+        if rows is None:
+            return np.arange(len(self.targets)) if kept is None else kept
+        return rows if kept is None else rows[kept]
+
+    def scored(self, index: NDArray | None) -> tuple[Any, NDArray | None]:
+        """Return some rows' labels and weights as they were passed, for a scorer."""
+        if self.kept is not None:
+            index = self.kept if index is None else self.kept[index]
+        return self.labels.scored(index)
+
+
+class Ready(NamedTuple):
+    """All that training needs, and what is remembered of it afterwards.
+
+    ``past`` is the number of epochs that the net has in its history already.
+    """
+
+    net: MultiTaskNet
+    rows: Rows
+    valid: Rows | None
+    tasks: Tasks
+    fitted: Fitted
+    past: int
+
+
+class PreparingMixin(PredictionMixin):
+    """How a fit is prepared; the parameters and hooks are those of the base."""
+
+    if TYPE_CHECKING:
+        # What `sk_mtl.base.MultiTaskEstimator` declares.
+        early_stopping: bool
+        batch_norm: bool
+        validation_fraction: float | None
+        random_state: Any
+        balancer: Any
+        loss_weights: Any
+        optimizer: Any
+        lr: float
+        weight_decay: float
+        sparse_embeddings: Any
+        batch_size: int | None
+        n_iter_no_change: int
+        tol: float
+        monitor: Any
+        callbacks: Any
+        device: str
+        dtype: str
+        verbose: int
+
+        def _build_module(self, tasks: Tasks, specs: Any, generator: Any) -> MultiTaskModule: ...
+        def _build_objective(self, tasks: Tasks) -> Objective: ...
+        def _column_encoders(self) -> Sequence[ColumnEncoder]: ...
+        def _task_kinds(self, names: list[str]) -> list[Any]: ...
+        def _check_tasks(self, tasks: Tasks) -> None: ...
+        def _complete_targets(self, tasks: Tasks, targets: Any, usable: Any) -> NDArray: ...
+        def _copy_params(self) -> dict[str, Any]: ...
+
+    def _prepare(self, given: Given, classes: Any, *, goes_on: bool, stream: bool) -> Ready | None:
+        """Decide on tasks, rows and features, and set up the network.
+
+        Return None where sampling has left no row: then there is nothing to do.
+        """
+        device, before = resolve_device(self.device), self._fitted_ if goes_on else None
+        tasks, seed, generator = self._begin(given.labels, classes, before, stream=stream)
+        scale = before.weight_scale if before is not None and stream else None
+        here = self._encode(
+            tasks, given.table, given.labels, generator, scale, at_least_one=not goes_on
+        )
+        if len(here.targets) == 0:
+            return None
+        rule, train, held = self._split(here, seed, before, given.validation)
+        encoder = self._fit_encoder(here, train, before, stream=stream)
+        parts = encoder.transform(here.table)
+        valid, scored = None, None
+        if given.validation is not None:
+            always = torch.Generator().manual_seed(seed)
+            there = self._encode(tasks, *given.validation, always, None, at_least_one=False)
+            valid = self._rows(there, encoder.transform(there.table), None, device)
+            scored = there.scored(None)
+        elif held is not None:
+            valid, scored = self._rows(here, parts, held, device), here.scored(held)
+        params, single = self._copy_params(), given.labels.single
+        fitted = Fitted(encoder, params, seed, single, here.scale, rule, stream)
+        training = self._training(device, tasks, fitted, valid, scored)
+        net = self._make_net(tasks, encoder, training, generator, goes_on, stream=stream)
+        rows = self._rows(here, parts, train, device)
+        return Ready(net, rows, valid, tasks, fitted, len(net.history))
+
+    def _begin(
+        self, labels: Labels, classes: Any, before: Fitted | None, *, stream: bool
+    ) -> tuple[Tasks, int, torch.Generator]:
+        """Return the tasks, the seed, and the source of random numbers."""
+        if before is None:
+            tasks = self._make_tasks(labels, classes)
+            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            return tasks, seed, torch.Generator().manual_seed(seed)
+        check_same_tasks(self.tasks_, labels)
+        tasks = self._update_tasks(self.tasks_, labels) if stream else self.tasks_
+        return tasks, before.seed, self.net_.iterator_train__generator
+
+    def _make_tasks(self, labels: Labels, classes: Any) -> Tasks:
+        """Choose and fit the tasks."""
+        names = [column.name for column in labels.columns]
+        known = resolve_classes(classes, names, labels.single)
+        tasks = make_tasks(labels.columns, self._task_kinds(names), labels.weight, known)
+        self._check_tasks(tasks)
+        return tasks
+
+    def _update_tasks(self, tasks: Tasks, labels: Labels) -> Tasks:
+        """Return the tasks after further labels of a stream."""
+        weight = labels.weight
+        return tuple(
+            task.update(column.values, None if weight is None else weight[column.observed, k])
+            for k, (task, column) in enumerate(zip(tasks, labels.columns, strict=True))
+        )
+
+    def _encode_labels(self, tasks: Tasks, labels: Labels) -> tuple[NDArray, NDArray | None]:
+        """Return the encoded labels, those that others imply filled in, and their weights."""
+        targets = encode_targets(tasks, labels.columns)
+        usable = np.ones(targets.shape, bool) if labels.weight is None else labels.weight > 0
+        targets = self._complete_targets(tasks, targets, usable)
+        return targets, weigh_labels(tasks, targets, labels.weight)
+
+    def _encode(
+        self,
+        tasks: Tasks,
+        table: Table,
+        labels: Labels,
+        generator: torch.Generator,
+        scale: float | None,
+        *,
+        at_least_one: bool,
+    ) -> Encoded:
+        """Return rows with their labels encoded, as far as sampling leaves them."""
+        targets, weight = self._encode_labels(tasks, labels)
+        if weight is None and scale not in (None, 1.0):
+            weight = np.ones(targets.shape)
+        if scale is None:
+            scale = 1.0 if weight is None else float(weight.max(initial=0.0)) or 1.0
+        # Divided by a scale of their own: some of other scales would be lost in float32.
+        weight = None if weight is None else weight / scale
+        sample = sample_labels(tasks, targets, weight, generator, at_least_one=at_least_one)
+        if sample is None:
+            return Encoded(table, labels, targets, weight, scale, None)
+        kept, targets, weight = sample
+        return Encoded(table.take(kept), labels, targets, weight, scale, kept)
+
+    def _split(
+        self, here: Encoded, seed: int, before: Fitted | None, validation: Any
+    ) -> tuple[HoldOut | None, NDArray | None, NDArray | None]:
+        """Return the rule by which rows are held out, and the rows to train on and held out."""
+        n, fraction = len(here.targets), self.validation_fraction
+        if fraction is None and self.early_stopping:
+            fraction = 0.1
+        if fraction is None or validation is not None:
+            rule, held = None, np.zeros(n, dtype=bool)
+        else:
+            observed, positions = ~np.isnan(here.targets), here.positions
+            rule = None if before is None else before.hold_out
+            if rule is None or rule.fraction != fraction:
+                rule = draw_rule(observed, positions, fraction, seed)
+            held = hold_out(rule, observed, positions)
+        n_held_out = int(held.sum())
+        too_few = n - n_held_out < (2 if self.batch_norm else 1)
+        if too_few or (rule is not None and n_held_out == 0):
+            raise ValueError(
+                f"{n} rows are too few: {n_held_out} would be held out (validation_fraction="
+                f"{fraction}) and {n - n_held_out} left to train on."
+            )
+        if n_held_out == 0:
+            return rule, None, None
+        return rule, np.flatnonzero(~held), np.flatnonzero(held)
+
+    def _fit_encoder(
+        self, here: Encoded, train: NDArray | None, before: Fitted | None, *, stream: bool
+    ) -> FeatureEncoder:
+        """Return an encoder that has learned from the rows to train on."""
+        if before is not None and not stream:
+            return before.encoder
+        weight = None if here.weight is None else here.weight.mean(axis=1)
+        if weight is not None and train is not None:
+            weight = weight[train]
+        if before is not None:
+            return before.encoder.update(here.table, train, weight)
+        return FeatureEncoder(self._column_encoders()).fit(here.table, train, weight)
+
+    def _rows(
+        self, here: Encoded, parts: dict[str, Any], index: NDArray | None, device: torch.device
+    ) -> Rows:
+        """Return some of the rows, all if `index` is None, as tensors."""
+        targets, weight = here.targets, here.weight
+        if index is not None:
+            parts = {name: part[index] for name, part in parts.items()}
+            targets, weight = targets[index], None if weight is None else weight[index]
+        n_bytes = sum(getattr(part, "nbytes", 0) for part in parts.values()) + targets.nbytes
+        place, dtype = place_of_rows(n_bytes, device), getattr(torch, self.dtype)
+        return Rows(parts, targets, weight, dtype=dtype, device=place)
+
+    def _training(
+        self,
+        device: torch.device,
+        tasks: Tasks,
+        fitted: Fitted | None = None,
+        valid: Rows | None = None,
+        scored: Any = None,
+    ) -> Training:
+        """Return the training parameters as one object."""
+        monitor: Any = "valid_loss"
+        if self.early_stopping and valid is not None:
+            check_held_out(tasks, valid)
+            names = self._build_objective(tasks).names
+            monitor = resolve_monitor(self.monitor, names, tasks, fitted, scored)
+        return Training(
+            optimizer=self.optimizer,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            sparse_embeddings=self.sparse_embeddings,
+            callbacks=[clone(callback, safe=False) for callback in self.callbacks or ()],
+            device=device,
+            dtype=getattr(torch, self.dtype),
+            verbose=self.verbose,
+            patience=self.n_iter_no_change if self.early_stopping else None,
+            tol=self.tol,
+            monitor=monitor,
+        )
+
+    def _make_net(
+        self,
+        tasks: Tasks,
+        encoder: FeatureEncoder,
+        training: Training,
+        generator: torch.Generator,
+        goes_on: bool,
+        *,
+        stream: bool = False,
+        trains: bool = True,
+    ) -> MultiTaskNet:
+        """Return a net ready to train: a new one, or one that goes on where the last one stands.
+
+        A `fit` that goes on trains a copy, so that one that fails leaves the estimator as it was;
+        `partial_fit` trains the network itself. A net that is not to train, of an estimator
+        loaded from a file, has a balancer without state.
+        """
+        old = self.net_ if goes_on else None
+        if old is None:
+            module = self._build_module(tasks, encoder.spec_, generator)
+        elif stream and self._same_training() and hasattr(old.criterion_.balancer, "names"):
+            return old
+        else:
+            module = self.module_ if stream else deepcopy(self.module_)
+        if old is not None and not stream:
+            generator = torch.Generator()
+            generator.set_state(old.iterator_train__generator.get_state())
+        objective = self._build_objective(tasks)
+        names = list(objective.names)
+        if old is not None and same(self.balancer, self._fitted_.params["balancer"]):
+            balancer = deepcopy(old.criterion_.balancer)
+        else:
+            is_name = isinstance(self.balancer, str)
+            balancer = BALANCERS[self.balancer]() if is_name else deepcopy(self.balancer)
+        if trains and not hasattr(balancer, "names"):
+            balancer.setup(names, list(objective.regression), generator)
+        criterion = Criterion(objective, balancer, resolve_loss_weights(self.loss_weights, names))
+        if training.patience is not None:
+            best = RestoreBest(training.patience, training.tol, training.monitor, goes_on)
+            callbacks = [("restorer", best.restorer), *training.callbacks, ("best", best)]
+            training = replace(training, callbacks=callbacks)
+        net = make_net(module, criterion, training, generator)
+        if old is not None:
+            carry_optimizer_state(old, net)
+            criterion.total_weight, criterion.n_rows = (
+                old.criterion_.total_weight,
+                old.criterion_.n_rows,
+            )
+        return net
+
+    def _same_training(self) -> bool:
+        """Whether the training parameters are those of the fit before."""
+        before = self._fitted_.params
+        return all(same(before[name], getattr(self, name)) for name in TRAINING_PARAMETERS)
