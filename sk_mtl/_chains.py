@@ -5,11 +5,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sk_mtl._checks import per_task
 from sk_mtl.base import MultiTaskEstimator, Tasks, parameter
-from sk_mtl.tasks import BinaryTask, complete_chain, looks_negative, with_positive
+from sk_mtl.data import Labels
+from sk_mtl.tasks import (
+    BinaryTask,
+    Column,
+    complete_chain,
+    encode_targets,
+    looks_negative,
+    with_positive,
+)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -71,7 +78,9 @@ class ChainEstimator(MultiTaskEstimator):
                     stacklevel=2,
                 )
 
-    def _complete_targets(self, tasks: Tasks, targets: NDArray, usable: NDArray) -> NDArray:
+    def _complete_labels(self, tasks: Tasks, labels: Labels) -> Labels:
+        targets = encode_targets(tasks, labels.columns)
+        usable = np.ones(targets.shape, bool) if labels.weight is None else labels.weight > 0
         completed, n_contradictions = complete_chain(targets, usable)
         if n_contradictions:
             names = " -> ".join(task.name for task in tasks)
@@ -81,4 +90,11 @@ class ChainEstimator(MultiTaskEstimator):
                 UserWarning,
                 stacklevel=2,
             )
-        return completed
+        if np.array_equal(np.isnan(targets), np.isnan(completed)):
+            return labels
+        columns = []
+        for k, (task, column) in enumerate(zip(tasks, labels.columns, strict=True)):
+            assert isinstance(task, BinaryTask)
+            observed = ~np.isnan(completed[:, k])
+            columns.append(Column(column.name, task.labels(completed[observed, k]), observed))
+        return labels._replace(columns=columns)

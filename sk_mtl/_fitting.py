@@ -107,7 +107,7 @@ class FittingMixin(PreparingMixin):
         if report is not None:
             end = partial(report.end_epoch, partial(self._snapshot, ready))
             hook = EpochHook(report.begin_epoch, end)
-        return fit_epochs(ready.net, ready.rows, ready.valid, epochs, hook)
+        return fit_epochs(ready.net, ready.rows, ready.valid, epochs, hook, keeps=not stream)
 
     # 4. Publish
 

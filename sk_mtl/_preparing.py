@@ -73,14 +73,6 @@ class Encoded(NamedTuple):
     scale: float
     kept: NDArray | None
 
-    @property
-    def positions(self) -> NDArray:
-        """The rows' positions in what the user passed."""
-        rows, kept = self.labels.rows, self.kept
-        if rows is None:
-            return np.arange(len(self.targets)) if kept is None else kept
-        return rows if kept is None else rows[kept]
-
     def scored(self, index: NDArray | None) -> tuple[Any, NDArray | None]:
         """Return some rows' labels and weights as they were passed, for a scorer."""
         if self.kept is not None:
@@ -131,7 +123,7 @@ class PreparingMixin(PredictionMixin):
         def _column_encoders(self) -> Sequence[ColumnEncoder]: ...
         def _task_kinds(self, names: list[str]) -> list[Any]: ...
         def _check_tasks(self, tasks: Tasks) -> None: ...
-        def _complete_targets(self, tasks: Tasks, targets: Any, usable: Any) -> NDArray: ...
+        def _complete_labels(self, tasks: Tasks, labels: Labels) -> Labels: ...
         def _copy_params(self) -> dict[str, Any]: ...
 
     def _prepare(self, given: Given, classes: Any, *, goes_on: bool, stream: bool) -> Ready | None:
@@ -140,25 +132,26 @@ class PreparingMixin(PredictionMixin):
         Return None where sampling has left no row: then there is nothing to do.
         """
         device, before = resolve_device(self.device), self._fitted_ if goes_on else None
-        tasks, seed, generator = self._begin(given.labels, classes, before, stream=stream)
+        tasks, labels, seed, generator = self._begin(given.labels, classes, before, stream=stream)
         scale = before.weight_scale if before is not None and stream else None
-        here = self._encode(
-            tasks, given.table, given.labels, generator, scale, at_least_one=not goes_on
-        )
+        rule, held_out = self._hold_out(labels, seed, before, given.validation)
+        here = self._encode(tasks, given.table, labels, generator, scale, at_least_one=not goes_on)
         if len(here.targets) == 0:
             return None
-        rule, train, held = self._split(here, seed, before, given.validation)
+        train, held = self._split(here, held_out)
         encoder = self._fit_encoder(here, train, before, stream=stream)
         parts = encoder.transform(here.table)
         valid, scored = None, None
         if given.validation is not None:
-            always = torch.Generator().manual_seed(seed)
-            there = self._encode(tasks, *given.validation, always, None, at_least_one=False)
+            always, (table, labels) = torch.Generator().manual_seed(seed), given.validation
+            labels = self._complete_labels(tasks, labels)
+            there = self._encode(tasks, table, labels, always, None, at_least_one=False)
             valid = self._rows(there, encoder.transform(there.table), None, device)
             scored = there.scored(None)
         elif held is not None:
             valid, scored = self._rows(here, parts, held, device), here.scored(held)
         params, single = self._copy_params(), given.labels.single
+        rule = rule if params["warm_start"] else None  # only then rows are held out again
         fitted = Fitted(encoder, params, seed, single, here.scale, rule, stream)
         training = self._training(device, tasks, fitted, valid, scored)
         net = self._make_net(tasks, encoder, training, generator, goes_on, stream=stream)
@@ -167,23 +160,26 @@ class PreparingMixin(PredictionMixin):
 
     def _begin(
         self, labels: Labels, classes: Any, before: Fitted | None, *, stream: bool
-    ) -> tuple[Tasks, int, torch.Generator]:
-        """Return the tasks, the seed, and the source of random numbers."""
+    ) -> tuple[Tasks, Labels, int, torch.Generator]:
+        """Return the tasks, their labels, the seed, and the source of random numbers."""
         if before is None:
             tasks = self._make_tasks(labels, classes)
+            self._check_tasks(tasks)
+            completed = self._complete_labels(tasks, labels)
+            if completed is not labels:  # implied labels count in the weights of classes
+                tasks, labels = self._make_tasks(completed, classes), completed
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-            return tasks, seed, torch.Generator().manual_seed(seed)
+            return tasks, labels, seed, torch.Generator().manual_seed(seed)
         check_same_tasks(self.tasks_, labels)
+        labels = self._complete_labels(self.tasks_, labels)
         tasks = self._update_tasks(self.tasks_, labels) if stream else self.tasks_
-        return tasks, before.seed, self.net_.iterator_train__generator
+        return tasks, labels, before.seed, self.net_.iterator_train__generator
 
     def _make_tasks(self, labels: Labels, classes: Any) -> Tasks:
         """Choose and fit the tasks."""
         names = [column.name for column in labels.columns]
         known = resolve_classes(classes, names, labels.single)
-        tasks = make_tasks(labels.columns, self._task_kinds(names), labels.weight, known)
-        self._check_tasks(tasks)
-        return tasks
+        return make_tasks(labels.columns, self._task_kinds(names), labels.weight, known)
 
     def _update_tasks(self, tasks: Tasks, labels: Labels) -> Tasks:
         """Return the tasks after further labels of a stream."""
@@ -194,10 +190,8 @@ class PreparingMixin(PredictionMixin):
         )
 
     def _encode_labels(self, tasks: Tasks, labels: Labels) -> tuple[NDArray, NDArray | None]:
-        """Return the encoded labels, those that others imply filled in, and their weights."""
+        """Return the encoded labels and their weights."""
         targets = encode_targets(tasks, labels.columns)
-        usable = np.ones(targets.shape, bool) if labels.weight is None else labels.weight > 0
-        targets = self._complete_targets(tasks, targets, usable)
         return targets, weigh_labels(tasks, targets, labels.weight)
 
     def _encode(
@@ -224,31 +218,39 @@ class PreparingMixin(PredictionMixin):
         kept, targets, weight = sample
         return Encoded(table.take(kept), labels, targets, weight, scale, kept)
 
-    def _split(
-        self, here: Encoded, seed: int, before: Fitted | None, validation: Any
-    ) -> tuple[HoldOut | None, NDArray | None, NDArray | None]:
-        """Return the rule by which rows are held out, and the rows to train on and held out."""
-        n, fraction = len(here.targets), self.validation_fraction
+    def _hold_out(
+        self, labels: Labels, seed: int, before: Fitted | None, validation: Any
+    ) -> tuple[HoldOut | None, NDArray | None]:
+        """Return the rule by which rows are held out, and a mask of them, or None and None."""
+        fraction = self.validation_fraction
         if fraction is None and self.early_stopping:
             fraction = 0.1
         if fraction is None or validation is not None:
-            rule, held = None, np.zeros(n, dtype=bool)
-        else:
-            observed, positions = ~np.isnan(here.targets), here.positions
-            rule = None if before is None else before.hold_out
-            if rule is None or rule.fraction != fraction:
-                rule = draw_rule(observed, positions, fraction, seed)
-            held = hold_out(rule, observed, positions)
-        n_held_out = int(held.sum())
+            return None, None
+        observed = np.column_stack([column.observed for column in labels.columns])
+        rows = np.arange(len(observed)) if labels.rows is None else labels.rows
+        rule = None if before is None else before.hold_out
+        if rule is None or rule.fraction != fraction:
+            rule = draw_rule(observed, rows, fraction, seed)
+        return rule, hold_out(rule, observed, rows)
+
+    def _split(
+        self, here: Encoded, held_out: NDArray | None
+    ) -> tuple[NDArray | None, NDArray | None]:
+        """Return the rows to train on, all if None, and those held out."""
+        n, n_held_out = len(here.targets), 0
+        if held_out is not None:
+            held_out = held_out if here.kept is None else held_out[here.kept]
+            n_held_out = int(held_out.sum())
         too_few = n - n_held_out < (2 if self.batch_norm else 1)
-        if too_few or (rule is not None and n_held_out == 0):
+        if too_few or (held_out is not None and n_held_out == 0):
             raise ValueError(
                 f"{n} rows are too few: {n_held_out} would be held out (validation_fraction="
-                f"{fraction}) and {n - n_held_out} left to train on."
+                f"{self.validation_fraction}) and {n - n_held_out} left to train on."
             )
-        if n_held_out == 0:
-            return rule, None, None
-        return rule, np.flatnonzero(~held), np.flatnonzero(held)
+        if held_out is None:
+            return None, None
+        return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
     def _fit_encoder(
         self, here: Encoded, train: NDArray | None, before: Fitted | None, *, stream: bool

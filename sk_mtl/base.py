@@ -26,7 +26,7 @@ from sk_mtl._params import (
 from sk_mtl._reporting import FitReport
 from sk_mtl._training import OPTIMIZERS, Objective
 from sk_mtl.balancing import BALANCERS, LossBalancer
-from sk_mtl.data import CategoryEncoder, ColumnEncoder, NumberEncoder
+from sk_mtl.data import CategoryEncoder, ColumnEncoder, Labels, NumberEncoder
 from sk_mtl.nn import ACTIVATIONS, FeatureEmbedding, MultiTaskModule, Towers
 from sk_mtl.persistence import PersistenceMixin
 from sk_mtl.tasks import Task, resolve_task_types
@@ -133,9 +133,9 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
     def _check_tasks(self, tasks: Tasks) -> None:
         """Check that the tasks suit the architecture."""
 
-    def _complete_targets(self, tasks: Tasks, targets: NDArray, usable: NDArray) -> NDArray:
-        """Fill in labels that others imply: (n, K), NaN where not observed, `usable` or not."""
-        return targets
+    def _complete_labels(self, tasks: Tasks, labels: Labels) -> Labels:
+        """Return the labels with those that others imply."""
+        return labels
 
     def _build_module(
         self, tasks: Tasks, specs: Any, generator: torch.Generator

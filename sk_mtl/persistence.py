@@ -322,7 +322,7 @@ def _describe(estimator: Any) -> dict[str, Any]:
         "seed": fitted.seed,
         "single": fitted.single,
         "weight_scale": fitted.weight_scale,
-        "hold_out": None if fitted.hold_out is None else _to_json(tuple(fitted.hold_out)),
+        "hold_out": None if fitted.hold_out is None else _rule_to_json(fitted.hold_out),
         "seen": get_seen(estimator.net_),
         "n_features_in_": estimator.n_features_in_,
         "feature_names_in_": _to_json(getattr(estimator, "feature_names_in_", None)),
@@ -354,7 +354,6 @@ def _rebuild(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
     for one in encoder.encoders:
         for name, value in config["encoder"][one.part].items():
             setattr(one, name, _from_json(value))
-    rule = config["hold_out"]
     estimator.n_features_in_ = config["n_features_in_"]
     if config["feature_names_in_"] is not None:
         estimator.feature_names_in_ = _from_json(config["feature_names_in_"])
@@ -364,13 +363,25 @@ def _rebuild(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
         config["seed"],
         config["single"],
         config["weight_scale"],
-        None if rule is None else HoldOut(*_from_json(rule)),
+        None if config["hold_out"] is None else _rule_from_json(config["hold_out"]),
     )
     estimator._epochs_ = _rows(_from_json(config["history"]))
     estimator._describe_tasks(tuple(map(_from_json, config["tasks"])))
     weights = {name: _own(tensor) for name, tensor in tensors.items()}
     estimator._restore(weights, {"seen": config["seen"]})
     return estimator
+
+
+def _rule_to_json(rule: HoldOut) -> dict[str, Any]:
+    """Return the rule by which rows are held out, in JSON's types."""
+    return {**rule._asdict(), "held": np.frombuffer(rule.held, dtype=np.int64).tolist()}
+
+
+def _rule_from_json(rule: dict[str, Any]) -> HoldOut:
+    """Undo `_rule_to_json`."""
+    order, limits = tuple(rule["order"]), tuple(rule["limits"])
+    held = np.array(rule["held"], dtype=np.int64).tobytes()
+    return HoldOut(**{**rule, "order": order, "limits": limits, "held": held})
 
 
 def _columns(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -483,7 +483,7 @@ def test_early_stopping_restores_the_best_weights(table):
 
 def test_held_out_rows_do_not_train(table):
     # Rows that are held out have no influence on the network: they may hold anything.
-    params = {"validation_fraction": 0.25, "max_epochs": 1}
+    params = {"validation_fraction": 0.25, "max_epochs": 1, "warm_start": True}
     first = small(SharedBottom, **params).fit(table.X, table.chain)
     held = hold_out(first._fitted_.hold_out, np.ones((120, 2), dtype=bool), np.arange(120))
     assert held.sum() == 30

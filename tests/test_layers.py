@@ -49,7 +49,7 @@ LAYERS = {
             "nn", "persistence", "tasks",
         },
     ),
-    "_chains": ({"numpy"}, {"base", "tasks"}),
+    "_chains": ({"numpy"}, {"base", "data", "tasks"}),
     "architectures": ({"torch"}, {"_chains", "_training", "base", "nn"}),
     "metrics": (SCIENCE, {"_compat", "_views", "data"}),
     "model_selection": (SCIENCE, {"_compat", "_views", "data"}),

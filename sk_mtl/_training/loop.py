@@ -26,6 +26,8 @@ def fit_epochs(
     valid: Rows | None,
     epochs: int,
     hook: EpochHook | None = None,
+    *,
+    keeps: bool = True,
 ) -> KeyboardInterrupt | None:
     """Train for some epochs, every random number drawn from generators of the net's own.
 
@@ -39,6 +41,8 @@ def fit_epochs(
         Number of epochs at most.
     hook : EpochHook, optional
         What to call back in this run only.
+    keeps : bool, default=True
+        Whether the C library is to keep memory while the run lasts.
 
     Returns
     -------
@@ -58,7 +62,7 @@ def fit_epochs(
     embedding.count(rows.parts)
     more = [] if hook is None else [("begin", hook)]
     interrupt = None
-    with _run(net, valid, [*more, *net.callbacks_, ("last", last)], keeps=True):
+    with _run(net, valid, [*more, *net.callbacks_, ("last", last)], keeps=keeps):
         net.notify("on_train_begin", X=rows, y=None)
         try:
             _epochs(net, rows, valid, epochs)
@@ -136,6 +140,7 @@ def _run(
         with keep_memory() if keeps else nullcontext(), Interrupts() as net.interrupts:
             yield
     finally:
+        net.optimizer_.zero_grad(set_to_none=True)  # of no use to anyone any more
         net.module_.set_generator(None)
         net.callbacks_, net.valid_batches = usual, None
 

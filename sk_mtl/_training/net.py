@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer, PrintLog
+from skorch.utils import TeeGenerator
 from torch import Tensor
 
 from sk_mtl._training.objective import Criterion
@@ -179,7 +180,18 @@ class MultiTaskNet(NeuralNet):
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Do one step of the optimizer, and let the balancer see what it did if it wants to."""
-        result = super().train_step(batch, **fit_params)
+        result: dict[str, Any] = {}
+
+        def closure() -> Tensor:
+            self.optimizer_.zero_grad()
+            result.update(self.train_step_single(batch, **fit_params))
+            if self._listeners("on_grad_computed"):
+                named = TeeGenerator(self.get_all_learnable_params())
+                pair = batch.parts, batch.target
+                self.notify("on_grad_computed", named_parameters=named, batch=pair, training=True)
+            return result["loss"]
+
+        self.optimizer_.step(closure)
         balancer = self.criterion_.balancer
         if balancer.step_hook:
             with torch.no_grad():

@@ -33,7 +33,7 @@ def labeled_rows(
     table, labels = check_labels(y, sample_weight, table, estimator)
     tasks, fitted = estimator.tasks_, estimator._fitted_
     check_same_tasks(tasks, labels)
-    targets, weight = estimator._encode_labels(tasks, labels)
+    targets, weight = estimator._encode_labels(tasks, estimator._complete_labels(tasks, labels))
     weight = None if weight is None else weight / (weight.max(initial=0.0) or 1.0)
     # The loss of a task that samples its negatives is that of a sample.
     generator = torch.Generator().manual_seed(fitted.seed)

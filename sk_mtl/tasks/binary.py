@@ -133,6 +133,11 @@ class BinaryTask(ClassificationTask):
         position = super().encode(values)
         return 1.0 - position if self._first_is_positive else position
 
+    def labels(self, target: NDArray) -> NDArray:
+        """Return the labels that were encoded, (n,) of 0 and 1 -> (n,)."""
+        assert self.classes_ is not None
+        return self.classes_[target.astype(int) ^ int(self._first_is_positive)]
+
     def _check_options(self) -> None:
         if self.pos_weight is not None:
             above = "a finite number above 0, or None"
