@@ -83,7 +83,7 @@ def test_column_transformer(cls, form, table):
     if form is frame:
         assert model.feature_names_in_.tolist() == NUMBERS + CATEGORIES
         encoder = model._fitted_.encoder
-        assert [encoder.names_[j] for j in encoder.categorical_] == CATEGORIES
+        assert encoder.encoders[1].names_ == CATEGORIES
     else:
         assert model.n_features_in_ == 2 + 5 + 2
 
@@ -337,5 +337,5 @@ def test_selectors_find_the_columns(table):
     pipeline = Pipeline([("columns", transformer), ("model", small(MMoE))])
     pipeline.fit(table.X, table.Y)
     encoder = pipeline[-1]._fitted_.encoder
-    assert [encoder.names_[j] for j in encoder.categorical_] == CATEGORIES
+    assert encoder.encoders[1].names_ == CATEGORIES
     assert isinstance(transformer.transform(table.X), pd.DataFrame)

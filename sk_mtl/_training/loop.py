@@ -204,15 +204,16 @@ def predict_logits(module: MultiTaskModule, rows: Rows, method: str = "forward")
         module.eval()
     function = getattr(module, method)
     with torch.inference_mode():
+        n = len(rows)
+        if n == 1:  # one row, the case where every microsecond is a share
+            return function(**rows[:].parts).cpu().to(torch.float64)
         logits, start = None, 0
         for batch in Batches(rows, min(PREDICT_ROWS, rows.chunk_rows)):
             part = function(**batch.parts).cpu()
-            if len(part) == len(rows):
-                return part.to(torch.float64)
             # One array for all: small results kept between large temporary tensors would keep the
             # memory of these from being used again.
             if logits is None:
-                logits = torch.empty(len(rows), part.shape[1], dtype=torch.float64)
+                logits = torch.empty(n, part.shape[1], dtype=torch.float64)
             logits[start : start + len(part)] = part
             start += len(part)
         assert logits is not None

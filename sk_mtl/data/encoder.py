@@ -131,7 +131,8 @@ class FeatureEncoder:
     def transform(self, table: Table) -> dict[str, Any]:
         """Encode rows with the columns, in the order, that `fit` saw: the parts by name."""
         # Reading a column of a frame costs as much as coding many cells.
-        if table.shape[0] * table.shape[1] <= CELLS * len(self.categorical_):
+        n_coded = sum(len(encoder.columns_) for encoder in self.encoders[1:])
+        if table.shape[0] * table.shape[1] <= CELLS * n_coded:
             cells = table.cells()
             parts = {e.part: e.transform_few(table, cells) for e in self.encoders}
             if all(part is not None for part in parts.values()):
@@ -142,11 +143,6 @@ class FeatureEncoder:
     def spec_(self) -> dict[str, BlockSpec]:
         """How to build the blocks, by the parts' names."""
         return {encoder.part: encoder.spec() for encoder in self.encoders}
-
-    @property
-    def categorical_(self) -> list[int]:
-        """Positions of the columns that are no plain numbers."""
-        return sorted(j for encoder in self.encoders[1:] for j in encoder.columns_)
 
     def statistics(self) -> dict[str, dict[str, Any]]:
         """Return what the blocks are to take over after `update`, by the parts' names."""
