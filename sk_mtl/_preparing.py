@@ -218,13 +218,17 @@ class PreparingMixin(PredictionMixin):
         kept, targets, weight = sample
         return Encoded(table.take(kept), labels, targets, weight, scale, kept)
 
+    @property
+    def _fraction(self) -> float | None:
+        """Share of rows to hold out, or None."""
+        by_default = 0.1 if self.early_stopping else None
+        return by_default if self.validation_fraction is None else self.validation_fraction
+
     def _hold_out(
         self, labels: Labels, seed: int, before: Fitted | None, validation: Any
     ) -> tuple[HoldOut | None, NDArray | None]:
         """Return the rule by which rows are held out, and a mask of them, or None and None."""
-        fraction = self.validation_fraction
-        if fraction is None and self.early_stopping:
-            fraction = 0.1
+        fraction = self._fraction
         if fraction is None or validation is not None:
             return None, None
         observed = np.column_stack([column.observed for column in labels.columns])
@@ -246,7 +250,7 @@ class PreparingMixin(PredictionMixin):
         if too_few or (held_out is not None and n_held_out == 0):
             raise ValueError(
                 f"{n} rows are too few: {n_held_out} would be held out (validation_fraction="
-                f"{self.validation_fraction}) and {n - n_held_out} left to train on."
+                f"{self._fraction}) and {n - n_held_out} left to train on."
             )
         if held_out is None:
             return None, None
