@@ -34,9 +34,12 @@ SPECS = {
             "scale": SCALE,
             "fill": FILL,
         },
+        "numeric",
     ),
     "categorical": BlockSpec(
-        "tables", {"n_categories": list(N_CATEGORIES), "embedding_dims": list(EMBEDDING_DIMS)}
+        "tables",
+        {"n_categories": list(N_CATEGORIES), "embedding_dims": list(EMBEDDING_DIMS)},
+        "categorical",
     ),
 }
 """What an encoder says of how to build the blocks."""

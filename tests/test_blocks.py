@@ -57,8 +57,8 @@ class TagsEncoder(ColumnEncoder):
                 codes[row, : len(known)] = known
         return codes
 
-    def spec(self):
-        return BlockSpec("test_tags", {"n_tags": len(self.tags_), "width": 4})
+    def specs(self):
+        return {"tags": BlockSpec("test_tags", {"n_tags": len(self.tags_), "width": 4}, "tags")}
 
 
 class Tagged(SharedBottom):

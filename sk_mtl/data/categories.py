@@ -116,10 +116,11 @@ class CategoryEncoder(ColumnEncoder):
         ]
         self.dims_ = self._widths()
 
-    def spec(self) -> BlockSpec:
+    def specs(self) -> dict[str, BlockSpec]:
         """Return how to build the block: a table for each width."""
         sizes = [len(index) for index in self.categories_]
-        return BlockSpec("tables", {"n_categories": sizes, "embedding_dims": self.dims_})
+        options = {"n_categories": sizes, "embedding_dims": self.dims_}
+        return {"categorical": BlockSpec("tables", options, self.part)}
 
     @property
     def lookups(self) -> list[Lookup]:

@@ -16,10 +16,11 @@ USABLE = (
 
 
 class BlockSpec(NamedTuple):
-    """How to build the block that reads a part: its kind, and its constructor's arguments."""
+    """How to build a block: its kind, its constructor's arguments, and the part that it reads."""
 
     kind: str
     options: dict[str, Any]
+    part: str
 
 
 class ColumnEncoder(ABC):
@@ -78,13 +79,13 @@ class ColumnEncoder(ABC):
         """
         return self
 
-    def statistics(self) -> dict[str, Any] | None:
-        """Return what the block is to take over after `update`; None: nothing changed."""
-        return None
+    def statistics(self) -> dict[str, dict[str, Any]]:
+        """Return what blocks are to take over after `update`, by their names."""
+        return {}
 
     @abstractmethod
-    def spec(self) -> BlockSpec:
-        """Return how to build the block that reads the part."""
+    def specs(self) -> dict[str, BlockSpec]:
+        """Return how to build the blocks that read the part, by their names."""
 
 
 class FeatureEncoder:
@@ -141,10 +142,9 @@ class FeatureEncoder:
 
     @property
     def spec_(self) -> dict[str, BlockSpec]:
-        """How to build the blocks, by the parts' names."""
-        return {encoder.part: encoder.spec() for encoder in self.encoders}
+        """How to build the blocks, by their names."""
+        return {name: spec for encoder in self.encoders for name, spec in encoder.specs().items()}
 
     def statistics(self) -> dict[str, dict[str, Any]]:
-        """Return what the blocks are to take over after `update`, by the parts' names."""
-        found = {encoder.part: encoder.statistics() for encoder in self.encoders}
-        return {part: values for part, values in found.items() if values is not None}
+        """Return what the blocks are to take over after `update`, by their names."""
+        return {k: v for encoder in self.encoders for k, v in encoder.statistics().items()}

@@ -85,21 +85,23 @@ class NumberEncoder(ColumnEncoder):
                 "large for dtype('float64'); give it in a larger unit."
             )
 
-    def statistics(self) -> dict[str, Any]:
+    def statistics(self) -> dict[str, dict[str, Any]]:
         """Return centre, scale and fill, in the network's units; a scale is NaN of a constant."""
         standardize = self.numeric_features == "standardize"
         means, n = np.nan_to_num(self.means_), len(self.columns_)
         scale = np.sqrt(np.nan_to_num(self.variances_)) if standardize else np.ones(n)
-        return {
+        found = {
             "mean": means if standardize else np.zeros(n),
             "scale": np.where(self.constant_, np.nan, scale),
             "fill": np.zeros(n) if standardize else means,
         }
+        return {"numeric": found}
 
-    def spec(self) -> BlockSpec:
+    def specs(self) -> dict[str, BlockSpec]:
         """Return how to build the block: statistics are buffers of the network."""
         options = {"n_columns": len(self.columns_), "missing_columns": self.missing_columns_}
-        return BlockSpec("numbers", {**options, **self.statistics()})
+        options |= self.statistics()["numeric"]
+        return {"numeric": BlockSpec("numbers", options, self.part)}
 
     def transform(self, table: Table) -> Any:
         """Return the numbers as they are, (n, F) floats, NaN where missing, dense or CSR."""

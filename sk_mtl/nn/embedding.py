@@ -15,7 +15,9 @@ class FeatureEmbedding(nn.Module):
     Parameters
     ----------
     blocks : mapping of str to Block
-        A block for each part of a row, by the part's name, in the order of their vectors.
+        The blocks by name, in the order of their vectors.
+    reads : mapping of str to str, optional
+        The part of a row that a block reads, by the block's name. Default: the part of its name.
 
     Attributes
     ----------
@@ -37,9 +39,10 @@ class FeatureEmbedding(nn.Module):
     torch.Size([5, 19])
     """
 
-    def __init__(self, blocks: Mapping[str, Block]) -> None:
+    def __init__(self, blocks: Mapping[str, Block], reads: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self.blocks = nn.ModuleDict(blocks)
+        self.reads = {name: (reads or {}).get(name, name) for name in blocks}
         self.out_features = sum(block.out_features for block in blocks.values())
 
     @classmethod
@@ -50,17 +53,16 @@ class FeatureEmbedding(nn.Module):
 
         Parameters
         ----------
-        specs : mapping of str to (kind, options)
-            For each part the kind of its block and the arguments of the block's constructor.
+        specs : mapping of str to (kind, options, part)
+            For each block its kind, the arguments of its constructor, and the part that it reads.
         generator : torch.Generator, optional
             Source of initial weights.
         """
-        return cls(
-            {
-                name: find_block(kind)(**options, generator=generator)
-                for name, (kind, options) in specs.items()
-            }
-        )
+        blocks = {
+            name: find_block(kind)(**options, generator=generator)
+            for name, (kind, options, _) in specs.items()
+        }
+        return cls(blocks, {name: part for name, (_, _, part) in specs.items()})
 
     def items(self) -> list[tuple[str, Block]]:
         """Return the blocks with their names."""
@@ -72,7 +74,7 @@ class FeatureEmbedding(nn.Module):
 
     def prepare(self, parts: Mapping[str, Any]) -> dict[str, Any]:
         """Do what depends on no weight, once for all batches that are cut from the result."""
-        return {name: block.prepare(parts[name]) for name, block in self.items()}
+        return {name: block.prepare(parts[self.reads[name]]) for name, block in self.items()}
 
     def embed(self, prepared: Mapping[str, Any]) -> Tensor:
         """Return the vectors of rows that are prepared, (B, D)."""
@@ -99,18 +101,18 @@ class FeatureEmbedding(nn.Module):
         return {
             f"embedding.blocks.{name}.{parameter}": slots
             for name, block in self.items()
-            for parameter, slots in block.touched(parts[name]).items()
+            for parameter, slots in block.touched(parts[self.reads[name]]).items()
         }
 
     def begin(self, parts: Mapping[str, Any]) -> None:
         """Get ready for training steps that show some rows and no others."""
         for name, block in self.items():
-            block.begin(parts[name])
+            block.begin(parts[self.reads[name]])
 
     def count(self, parts: Mapping[str, Any]) -> None:
         """Take note of the rows that training showed."""
         for name, block in self.items():
-            block.count(parts[name])
+            block.count(parts[self.reads[name]])
 
     def settle(self) -> None:
         """Set what no step has trained, by what the steps have trained."""
