@@ -12,6 +12,7 @@ STUDIES = (
     "census",
     "click_conversion",
     "correlated_tasks",
+    "defaults",
     "parallel_search",
     "speed",
     "stream",

@@ -18,8 +18,8 @@ Beside them:
 - `load`, and the estimators' `save`: files without pickle.
 - `sk_mtl.inspection`: what gates and losses did, and whether tasks conflict.
 - `sk_mtl.balancing`: how task losses become gradients.
-- `sk_mtl.tasks`: kinds of task; `sk_mtl.nn`: the networks' parts as plain torch modules;
-  `sk_mtl.data`: from what users pass to batches.
+- `sk_mtl.tasks`: kinds of task; `sk_mtl.numeric`: encodings of numbers; `sk_mtl.nn`: the
+  networks' parts as plain torch modules; `sk_mtl.data`: from what users pass to batches.
 - `sk_mtl.base`: what an architecture of one's own builds on.
 """
 
@@ -47,7 +47,7 @@ __all__ = [
 
 _SUBMODULES = (
     "architectures", "balancing", "base", "data", "datasets", "inspection", "metrics",
-    "model_selection", "nn", "persistence", "tasks",
+    "model_selection", "nn", "numeric", "persistence", "tasks",
 )  # fmt: skip
 
 

@@ -14,6 +14,9 @@ from sk_mtl.data import check_labels, check_rows
 
 __all__ = ["FittingMixin", "Tasks"]
 
+COPIED = ("task_types", "balancer", "numeric_features")
+"""Parameters that may hold objects whose own parameters may be set after a fit."""
+
 
 class FittingMixin(PreparingMixin):
     """How a multi-task estimator is fitted; its parameters and hooks are those of the base."""
@@ -134,7 +137,7 @@ class FittingMixin(PreparingMixin):
 
     def _copy_params(self) -> dict[str, Any]:
         """Return the parameters, copies of those whose own parameters may be set later."""
-        copies = {name: deepcopy(getattr(self, name)) for name in ("task_types", "balancer")}
+        copies = {name: deepcopy(getattr(self, name)) for name in COPIED}
         return {**self.get_params(deep=False), **copies}
 
     def _check_unchanged(self) -> None:

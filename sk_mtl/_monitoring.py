@@ -75,7 +75,7 @@ def resolve_monitor(
 
 
 def logits_of(net: MultiTaskNet) -> Tensor:
-    """Return the logits of the rows held out, (n, L) float64 on the CPU."""
+    """Return the logits of the rows held out, (n, M * L) float64 on the CPU."""
     assert net.valid_batches is not None
     net.module_.eval()
     with torch.inference_mode():
@@ -83,8 +83,9 @@ def logits_of(net: MultiTaskNet) -> Tensor:
         return torch.cat(parts).cpu().to(torch.float64)
 
 
-def check_held_out(tasks: Sequence[Task], valid: Rows) -> None:
+def check_held_out(tasks: Sequence[Task], valid: Rows | None) -> None:
     """Warn of tasks that the rows held out have no label of: early stopping does not see them."""
+    assert valid is not None
     assert valid.target is not None
     seen = ~valid.target.isnan()
     if valid.weight is not None:

@@ -14,7 +14,14 @@ from sk_mtl._training import MultiTaskNet, predict_logits
 from sk_mtl._views import TaskView
 from sk_mtl.data import FeatureEncoder, HoldOut, Rows, Table, check_labels, check_rows
 from sk_mtl.nn import MultiTaskModule
-from sk_mtl.tasks import Task, declared_kinds, logit_slices
+from sk_mtl.tasks import (
+    Task,
+    count_members,
+    declared_kinds,
+    logit_slices,
+    mean_blocks,
+    member_blocks,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +50,13 @@ def side_by_side(columns: list[NDArray]) -> NDArray:
     if len(kinds) > 1 or kinds == {"O"} or loses_digits:
         columns = [column.astype(object) for column in columns]
     return np.column_stack(columns)
+
+
+def _decide(block: NDArray) -> NDArray:
+    """Return the decision values that a block of probabilities gives: (n, 1) or (n, n_classes)."""
+    block = np.maximum(block, np.finfo(block.dtype).tiny)
+    # Of the quotient, not a difference: the sign is that of the more probable class.
+    return np.log(block[:, 1:] / block[:, :1] if block.shape[1] == 2 else block)
 
 
 def _has_classes(estimator: "PredictionMixin") -> bool:
@@ -132,7 +146,7 @@ class PredictionMixin(BaseEstimator):
             self.classes_ = classes[0] if self._fitted_.single else as_object_array(classes)
 
     def _logits(self, X: Any, method: str = "forward") -> "torch.Tensor":
-        """Return the logits of X, (n, L)."""
+        """Return the logits of X, those of each member: (n, M * L)."""
         check_is_fitted(self)
         return self._logits_of(check_rows(self, X, reset=False), method)
 
@@ -141,12 +155,11 @@ class PredictionMixin(BaseEstimator):
         return predict_logits(self.module_, rows, method)
 
     def _blocks(self, X: Any) -> list[NDArray]:
-        """Return each task's block: probabilities, or one column of values."""
+        """Return each task's block (n, columns): probabilities, or one column of values."""
         return self._split_logits(self._logits(X))
 
     def _split_logits(self, logits: "torch.Tensor") -> list[NDArray]:
-        parts = zip(self.tasks_, logit_slices(self.tasks_), strict=True)
-        return [task.link(logits[:, where]).numpy() for task, where in parts]
+        return [block.numpy() for block in mean_blocks(self.tasks_, logits)]
 
     def predict(self, X: ArrayLike) -> NDArray:
         """Predict every task's label or value.
@@ -168,22 +181,25 @@ class PredictionMixin(BaseEstimator):
         return columns[0] if self._fitted_.single else side_by_side(columns)
 
     @available_if(_has_classes)
-    def predict_proba(self, X: ArrayLike) -> NDArray:
+    def predict_proba(self, X: ArrayLike, *, members: bool = False) -> NDArray:
         """Predict the probability of every class of every classification task.
 
         Parameters
         ----------
         X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
             The rows.
+        members : bool, default=False
+            Whether to return what each of `n_members` members predicts, not their mean.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_columns), float64
+        ndarray of shape (n_samples, n_columns) or (n_members, n_samples, n_columns), float64
             The tasks' blocks side by side in task order, see `task_slices_` and
             `get_proba_names_out`. A block has a column per class in sorted order and sums to
             one; a task without classes has no block.
         """
-        return np.hstack(list(self.predict_task_proba(X).values()))
+        blocks = self.predict_task_proba(X, members=members)
+        return np.concatenate(list(blocks.values()), axis=-1)
 
     @available_if(_has_classes)
     def predict_log_proba(self, X: ArrayLike) -> NDArray:
@@ -191,25 +207,33 @@ class PredictionMixin(BaseEstimator):
         return np.log(self.predict_proba(X))
 
     @available_if(_has_classes)
-    def predict_task_proba(self, X: ArrayLike) -> dict[str, NDArray]:
+    def predict_task_proba(self, X: ArrayLike, *, members: bool = False) -> dict[str, NDArray]:
         """Predict the probabilities of each classification task by name.
 
         Parameters
         ----------
         X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
             The rows.
+        members : bool, default=False
+            Whether to return what each member predicts, not their mean.
 
         Returns
         -------
-        dict of str to ndarray of shape (n_samples, n_classes)
+        dict of str to ndarray of shape (n_samples, n_classes) or (n_members, n_samples, n_classes)
         """
-        blocks = self._blocks(X)
+        if members:
+            blocks = [block.numpy() for block in member_blocks(self.tasks_, self._logits(X))]
+        else:
+            blocks = self._blocks(X)
         by_task = zip(self.tasks_, blocks, strict=True)
         return {task.name: block for task, block in by_task if task.classes_ is not None}
 
     @available_if(_has_classes)
     def decision_function(self, X: ArrayLike) -> NDArray:
         """Return the logits as scikit-learn shapes them, for ordered classes log-probabilities.
+
+        Of several members they follow from the mean probabilities: the logit of the second of two
+        classes, and the logarithms of more.
 
         Parameters
         ----------
@@ -222,11 +246,17 @@ class PredictionMixin(BaseEstimator):
             For each classification task one column if it has two classes (above zero: the second
             one), else one per class. One-dimensional for a single task of two classes.
         """
-        logits = self._logits(X).numpy()
-        parts = zip(self.tasks_, logit_slices(self.tasks_), strict=True)
-        out = np.hstack(
-            [task.decision(logits[:, where]) for task, where in parts if task.classes_ is not None]
-        )
+        logits, slices = self._logits(X), logit_slices(self.tasks_)
+        if count_members(self.tasks_, logits) == 1:
+            columns = [
+                task.decision(logits[:, at].numpy())
+                for task, at in zip(self.tasks_, slices, strict=True)
+                if task.classes_ is not None
+            ]
+        else:
+            blocks = zip(self.tasks_, self._split_logits(logits), strict=True)
+            columns = [_decide(block) for task, block in blocks if task.classes_ is not None]
+        out = np.hstack(columns)
         return out[:, 0] if self._fitted_.single and out.shape[1] == 1 else out
 
     @available_if(_has_classes)

@@ -15,11 +15,13 @@ from sk_mtl._monitoring import check_held_out, resolve_monitor
 from sk_mtl._params import resolve_loss_weights, same
 from sk_mtl._prediction import Fitted, PredictionMixin
 from sk_mtl._training import (
+    STOPPING_ROWS,
     Criterion,
     MultiTaskNet,
     Objective,
     RestoreBest,
     Training,
+    auto_batch_size,
     carry_optimizer_state,
     make_net,
     place_of_rows,
@@ -44,8 +46,9 @@ from sk_mtl.tasks import Task, encode_targets, make_tasks, sample_labels, weigh_
 Tasks = tuple[Task, ...]
 
 TRAINING_PARAMETERS = {
-    "balancer", "loss_weights", "optimizer", "lr", "weight_decay", "sparse_embeddings",
-    "batch_size", "max_epochs", "early_stopping", "monitor", "validation_fraction",
+    "balancer", "loss_weights", "optimizer", "lr", "lr_schedule", "clip_norm", "weight_decay",
+    "sparse_embeddings", "batch_size", "max_epochs", "early_stopping", "monitor",
+    "validation_fraction",
     "n_iter_no_change", "tol", "callbacks", "warm_start", "device", "random_state", "verbose",
 }  # fmt: skip
 """Parameters that may change between two fits of a warm start."""
@@ -99,7 +102,7 @@ class PreparingMixin(PredictionMixin):
 
     if TYPE_CHECKING:
         # What `sk_mtl.base.MultiTaskEstimator` declares.
-        early_stopping: bool
+        early_stopping: Any
         batch_norm: bool
         validation_fraction: float | None
         random_state: Any
@@ -107,9 +110,11 @@ class PreparingMixin(PredictionMixin):
         loss_weights: Any
         optimizer: Any
         lr: float
+        lr_schedule: str
+        clip_norm: float | None
         weight_decay: float
         sparse_embeddings: Any
-        batch_size: int | None
+        batch_size: Any
         n_iter_no_change: int
         tol: float
         monitor: Any
@@ -134,7 +139,8 @@ class PreparingMixin(PredictionMixin):
         device, before = resolve_device(self.device), self._fitted_ if goes_on else None
         tasks, labels, seed, generator = self._begin(given.labels, classes, before, stream=stream)
         scale = before.weight_scale if before is not None and stream else None
-        rule, held_out = self._hold_out(labels, seed, before, given.validation)
+        stops_early = self._stops_early(len(given.table), stream=stream)
+        rule, held_out = self._hold_out(labels, seed, before, given.validation, stops_early)
         here = self._encode(tasks, given.table, labels, generator, scale, at_least_one=not goes_on)
         if len(here.targets) == 0:
             return None
@@ -153,9 +159,15 @@ class PreparingMixin(PredictionMixin):
         params, single = self._copy_params(), given.labels.single
         rule = rule if params["warm_start"] else None  # only then rows are held out again
         fitted = Fitted(encoder, params, seed, single, here.scale, rule, stream)
-        training = self._training(device, tasks, fitted, valid, scored)
-        net = self._make_net(tasks, encoder, training, generator, goes_on, stream=stream)
         rows = self._rows(here, parts, train, device)
+        batch_size = self._batch_size(len(rows), stream=stream)
+        training = self._training(device, batch_size)
+        if stops_early:
+            check_held_out(tasks, valid)
+            names = self._build_objective(tasks).names
+            monitor = resolve_monitor(self.monitor, names, tasks, fitted, scored)
+            training = replace(training, patience=self.n_iter_no_change, monitor=monitor)
+        net = self._make_net(tasks, encoder, training, generator, goes_on, stream=stream)
         return Ready(net, rows, valid, tasks, fitted, len(net.history))
 
     def _begin(
@@ -218,17 +230,24 @@ class PreparingMixin(PredictionMixin):
         kept, targets, weight = sample
         return Encoded(table.take(kept), labels, targets, weight, scale, kept)
 
-    @property
-    def _fraction(self) -> float | None:
-        """Share of rows to hold out, or None."""
-        by_default = 0.1 if self.early_stopping else None
-        return by_default if self.validation_fraction is None else self.validation_fraction
+    def _stops_early(self, n_rows: int, *, stream: bool) -> bool:
+        """Whether training stops early: "auto" wants rows enough to hold some out."""
+        if self.early_stopping == "auto":
+            return not stream and n_rows >= STOPPING_ROWS
+        return self.early_stopping
 
     def _hold_out(
-        self, labels: Labels, seed: int, before: Fitted | None, validation: Any
+        self,
+        labels: Labels,
+        seed: int,
+        before: Fitted | None,
+        validation: Any,
+        stops_early: bool,
     ) -> tuple[HoldOut | None, NDArray | None]:
         """Return the rule by which rows are held out, and a mask of them, or None and None."""
-        fraction = self._fraction
+        fraction = self.validation_fraction
+        if fraction is None and stops_early:
+            fraction = 0.1
         if fraction is None or validation is not None:
             return None, None
         observed = np.column_stack([column.observed for column in labels.columns])
@@ -250,7 +269,7 @@ class PreparingMixin(PredictionMixin):
         if too_few or (held_out is not None and n_held_out == 0):
             raise ValueError(
                 f"{n} rows are too few: {n_held_out} would be held out (validation_fraction="
-                f"{self._fraction}) and {n - n_held_out} left to train on."
+                f"{self.validation_fraction}) and {n - n_held_out} left to train on."
             )
         if held_out is None:
             return None, None
@@ -281,33 +300,27 @@ class PreparingMixin(PredictionMixin):
         place, dtype = place_of_rows(n_bytes, device), getattr(torch, self.dtype)
         return Rows(parts, targets, weight, dtype=dtype, device=place)
 
-    def _training(
-        self,
-        device: torch.device,
-        tasks: Tasks,
-        fitted: Fitted | None = None,
-        valid: Rows | None = None,
-        scored: Any = None,
-    ) -> Training:
-        """Return the training parameters as one object."""
-        monitor: Any = "valid_loss"
-        if self.early_stopping and valid is not None:
-            check_held_out(tasks, valid)
-            names = self._build_objective(tasks).names
-            monitor = resolve_monitor(self.monitor, names, tasks, fitted, scored)
+    def _batch_size(self, n_rows: int, *, stream: bool) -> int | None:
+        """Return the rows per step; of a stream, whose size is unknown, "auto" is 256."""
+        if self.batch_size == "auto":
+            return 256 if stream else auto_batch_size(n_rows)
+        return self.batch_size
+
+    def _training(self, device: torch.device, batch_size: int | None) -> Training:
+        """Return the training parameters as one object, without early stopping."""
         return Training(
             optimizer=self.optimizer,
             lr=self.lr,
             weight_decay=self.weight_decay,
-            batch_size=self.batch_size,
+            lr_schedule=self.lr_schedule,
+            clip_norm=self.clip_norm,
+            batch_size=batch_size,
             sparse_embeddings=self.sparse_embeddings,
             callbacks=[clone(callback, safe=False) for callback in self.callbacks or ()],
             device=device,
             dtype=getattr(torch, self.dtype),
             verbose=self.verbose,
-            patience=self.n_iter_no_change if self.early_stopping else None,
             tol=self.tol,
-            monitor=monitor,
         )
 
     def _make_net(
@@ -330,7 +343,7 @@ class PreparingMixin(PredictionMixin):
         old = self.net_ if goes_on else None
         if old is None:
             module = self._build_module(tasks, encoder.spec_, generator)
-        elif stream and self._same_training() and hasattr(old.criterion_.balancer, "names"):
+        elif stream and self._serves(old, training):
             return old
         else:
             module = self.module_ if stream else deepcopy(self.module_)
@@ -360,7 +373,11 @@ class PreparingMixin(PredictionMixin):
             )
         return net
 
-    def _same_training(self) -> bool:
-        """Whether the training parameters are those of the fit before."""
-        before = self._fitted_.params
+    def _serves(self, net: MultiTaskNet, training: Training) -> bool:
+        """Whether the net of the fit before serves a stream: nothing has changed since."""
+        before, settings = self._fitted_.params, net.settings
+        if not hasattr(net.criterion_.balancer, "names"):
+            return False  # loaded, and never trained since
+        if settings.patience is not None or settings.batch_size != training.batch_size:
+            return False
         return all(same(before[name], getattr(self, name)) for name in TRAINING_PARAMETERS)

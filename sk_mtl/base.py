@@ -24,10 +24,11 @@ from sk_mtl._params import (
     resolve_tower_units,
 )
 from sk_mtl._reporting import FitReport
-from sk_mtl._training import OPTIMIZERS, Objective
+from sk_mtl._training import OPTIMIZERS, SCHEDULES, Objective
 from sk_mtl.balancing import BALANCERS, LossBalancer
 from sk_mtl.data import CategoryEncoder, ColumnEncoder, Labels, NumberEncoder
 from sk_mtl.nn import ACTIVATIONS, FeatureEmbedding, MultiTaskModule, Towers
+from sk_mtl.numeric import Encoding
 from sk_mtl.persistence import PersistenceMixin
 from sk_mtl.tasks import Task, resolve_task_types
 
@@ -71,8 +72,9 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
     categorical_features: Any = parameter(
         "from_dtype", StrOptions({"from_dtype"}), "array-like", None
     )
-    numeric_features: str = parameter("standardize", StrOptions({"standardize", "passthrough"}))
+    numeric_features: Any = parameter("standardize", str, list, tuple, dict, Encoding)
     embedding_dim: Any = parameter("auto", StrOptions({"auto"}), AT_LEAST_ONE, list, tuple, dict)
+    n_members: int = parameter(1, AT_LEAST_ONE)
     activation: str = parameter("relu", StrOptions(set(ACTIVATIONS)))
     dropout: float = parameter(0.0, Interval(Real, 0, 1, closed="left"))
     batch_norm: bool = parameter(False, "boolean")
@@ -82,9 +84,11 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
     lr: float = parameter(1e-3, POSITIVE)
     weight_decay: float = parameter(0.0, NON_NEGATIVE)
     sparse_embeddings: Any = parameter("auto", StrOptions({"auto"}), "boolean")
-    batch_size: int | None = parameter(256, AT_LEAST_ONE, None)
+    lr_schedule: str = parameter("constant", StrOptions(set(SCHEDULES)))
+    clip_norm: float | None = parameter(None, POSITIVE, None)
+    batch_size: Any = parameter(256, StrOptions({"auto"}), AT_LEAST_ONE, None)
     max_epochs: int = parameter(20, AT_LEAST_ONE)
-    early_stopping: bool = parameter(False, "boolean")
+    early_stopping: Any = parameter(False, StrOptions({"auto"}), "boolean")
     monitor: Any = parameter("valid_loss", str, callable)
     validation_fraction: float | None = parameter(
         None, Interval(Real, 0, 1, closed="neither"), None
@@ -106,7 +110,11 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
 
     @abstractmethod
     def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> Any:
-        """Return the bottom, (B, in_features) -> (B, n_tasks, bottom.out_features)."""
+        """Return the bottom, (B, in_features) -> (B, n_tasks, bottom.out_features).
+
+        With several members `network` holds `n_members`, and the bottom gives a representation of
+        each task for each member: (B, n_members * n_tasks, bottom.out_features).
+        """
 
     def _build_head(self) -> nn.Module | None:
         """Return the head, (B, L) -> (B, L), or None for none."""
@@ -148,6 +156,8 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
             "batch_norm": self.batch_norm,
             "generator": generator,
         }
+        if self.n_members > 1:
+            network["n_members"] = self.n_members
         n_extra = self._build_objective(tasks).extra_outputs
         bottom = self._build_bottom(embedding.out_features, len(tasks) + n_extra, **network)
         names, widths = [task.name for task in tasks], [task.n_logits for task in tasks]
@@ -155,7 +165,8 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
         units += [units[-1]] * n_extra
         towers = Towers(bottom.out_features, units, widths + [1] * n_extra, **network)
         n_logits = sum(widths) if n_extra else None
-        return MultiTaskModule(embedding, bottom, towers, self._build_head(), n_logits)
+        head = self._build_head()
+        return MultiTaskModule(embedding, bottom, towers, head, n_logits, self.n_members)
 
     # Fit --------------------------------------------------------------------------------------
 
@@ -241,7 +252,7 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
         ValueError, KeyboardInterrupt
             As in `fit`. The estimator then is as it was before the call.
         """
-        if self.early_stopping:
+        if self.early_stopping is True:
             raise ValueError("partial_fit does not support early_stopping=True; pass False.")
         data = X, y, sample_weight, None
         goes_on = hasattr(self, "tasks_")

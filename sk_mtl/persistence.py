@@ -31,6 +31,7 @@ from sk_mtl._version import __version__
 from sk_mtl.balancing import BALANCERS, LossBalancer
 from sk_mtl.data import FeatureEncoder, HoldOut
 from sk_mtl.nn import undrawn
+from sk_mtl.numeric import Encoding, find_encoding_class
 from sk_mtl.tasks import Task, find_task_class, restore_task
 
 FORMAT = 2
@@ -107,7 +108,7 @@ class PersistenceMixin(BaseEstimator):
         fitted: Any = self._fitted_
         # The parameters as fitted: they may have been set to others since.
         shell = type(self)(**fitted.params)
-        training = shell._training(available_device(fitted.params["device"]), self.tasks_)
+        training = shell._training(available_device(fitted.params["device"]), 1)
         progress = progress or {}
         goes_on = "optimizer" in progress
         generator = torch.Generator()
@@ -249,6 +250,9 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, Task):
         state = [[key, _to_json(item)] for key, item in vars(value).items()]
         return {"type": "task", "class": type(value).__name__, "items": state}
+    if isinstance(value, Encoding):
+        params = [[key, _to_json(item)] for key, item in value.get_params().items()]
+        return {"type": "encoding", "class": type(value).__name__, "items": params}
     if isinstance(value, type) and issubclass(value, Task):
         return {"type": "kind", "items": value.__name__}
     if value is None or isinstance(value, bool | int | float | str):
@@ -281,6 +285,9 @@ def _from_json(value: Any) -> Any:
             return cls(**{key: _from_json(item) for key, item in items})
         case "task":
             return restore_task(value["class"], {key: _from_json(item) for key, item in items})
+        case "encoding":
+            make = find_encoding_class(value["class"])
+            return make(**{key: _from_json(item) for key, item in items})
         case "kind":
             return find_task_class(items)
         case other:

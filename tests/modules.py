@@ -195,9 +195,9 @@ def gates_of(gates: Gates):
 def towers_of(towers):
     """Return the tower of each task, in task order."""
     found = {}
-    for members, (mlp, output) in zip(towers.members, towers.towers, strict=True):
+    for tasks, (mlp, output) in zip(towers.groups, towers.towers, strict=True):
         hidden = layers_of(mlp)
-        for i, k in enumerate(members):
+        for i, k in enumerate(tasks):
             found[k] = ([] if hidden is None else hidden[i], (output.weight[i], output.bias[i]))
     return [found[k] for k in range(len(found))]
 

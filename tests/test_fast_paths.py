@@ -13,7 +13,7 @@ from torch.testing import assert_close
 from sk_mtl._training import LazyAdam
 from sk_mtl.data import Batches, Rows
 from sk_mtl.nn import FeatureEmbedding, Gates, NumbersBlock, StackedMLP, TablesBlock
-from sk_mtl.nn.blocks.tables import _lookup, sum_slots
+from sk_mtl.nn.blocks.tables import lookup, sum_slots
 from sk_mtl.nn.chain import relu_chain
 
 
@@ -92,8 +92,8 @@ def test_lookup_equals_embedding(sparse):
     rows = torch.tensor([3, 0, 3, 3, 7, 0])
     table, twin = (randn(9, 4).requires_grad_() for _ in range(2))
     functional = randn(6, 4, seed=1)
-    assert torch.equal(_lookup(table, rows, sparse), F.embedding(rows, twin))
-    (actual,) = torch.autograd.grad(_lookup(table, rows, sparse), table, functional)
+    assert torch.equal(lookup(table, rows, sparse), F.embedding(rows, twin))
+    (actual,) = torch.autograd.grad(lookup(table, rows, sparse), table, functional)
     (expected,) = torch.autograd.grad(F.embedding(rows, twin), twin, functional)
     assert actual.is_sparse == sparse
     assert_close(actual.to_dense(), expected)

@@ -23,7 +23,8 @@ LAYERS = {
     "nn": ({"torch"}, set()),
     "balancing": ({"torch", "torchjd"}, set()),
     "tasks": ({"torch", "numpy", "sklearn"}, set()),
-    "data": (SCIENCE | {"torch", "pyarrow"}, {"_compat", "tasks"}),
+    "numeric": ({"numpy"}, set()),
+    "data": (SCIENCE | {"torch", "pyarrow"}, {"_compat", "numeric", "tasks"}),
     "_training": ({"torch", "skorch", "numpy"}, {"balancing", "data", "nn", "tasks"}),
     "_params": ({"numpy"}, {"_compat"}),
     "_reporting": (set(), set()),
@@ -40,13 +41,13 @@ LAYERS = {
     "_fitting": ({"sklearn"}, {"_params", "_preparing", "_reporting", "_training", "data"}),
     "persistence": (
         {"numpy", "pandas", "safetensors", "sklearn", "torch"},
-        {"_prediction", "_training", "_version", "balancing", "data", "nn", "tasks"},
+        {"_prediction", "_training", "_version", "balancing", "data", "nn", "numeric", "tasks"},
     ),
     "base": (
         SCIENCE | {"torch"},
         {
             "_compat", "_fitting", "_params", "_reporting", "_training", "balancing", "data",
-            "nn", "persistence", "tasks",
+            "nn", "numeric", "persistence", "tasks",
         },
     ),
     "_chains": ({"numpy"}, {"base", "data", "tasks"}),

@@ -14,6 +14,7 @@ import sk_mtl.inspection
 import sk_mtl.metrics
 import sk_mtl.model_selection
 import sk_mtl.nn
+import sk_mtl.numeric
 from sk_mtl.base import MultiTaskEstimator
 
 MODULES = [
@@ -24,6 +25,7 @@ MODULES = [
     sk_mtl.inspection,
     sk_mtl.model_selection,
     sk_mtl.nn,
+    sk_mtl.numeric,
 ]
 PUBLIC = [
     (module.__name__, name, getattr(module, name))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sk_mtl._training.budget import ClipNorm, make_schedule
 from sk_mtl._training.callbacks import EpochHook, KeepLast
 from sk_mtl._training.memory import keep_memory
 from sk_mtl._training.net import MultiTaskNet, causes
@@ -61,8 +62,10 @@ def fit_epochs(
     net.criterion_.count(rows, net.device)
     embedding.count(rows.parts)
     more = [] if hook is None else [("begin", hook)]
+    n_steps = epochs * len(net.get_iterator(rows, training=True))
+    schedule = make_schedule(net.settings.lr_schedule, net.lr, n_steps, valid is not None)
     interrupt = None
-    with _run(net, valid, [*more, *net.callbacks_, ("last", last)], keeps=keeps):
+    with _run(net, valid, [*more, *net.callbacks_, *schedule, ("last", last)], keeps=keeps):
         net.notify("on_train_begin", X=rows, y=None)
         try:
             _epochs(net, rows, valid, epochs)
@@ -132,6 +135,8 @@ def _run(
 ) -> Iterator[None]:
     """Set up what holds for one run only."""
     usual = net.callbacks_
+    if net.settings.clip_norm is not None:
+        callbacks = [*callbacks, ("clip", ClipNorm(net.settings.clip_norm))]
     net.callbacks_, net.stop = callbacks, False
     net.valid_batches = None if valid is None else net.get_iterator(valid)
     seed = int(torch.randint(2**62, (), generator=net.iterator_train__generator))
@@ -141,6 +146,9 @@ def _run(
             yield
     finally:
         net.optimizer_.zero_grad(set_to_none=True)  # of no use to anyone any more
+        if net.settings.lr_schedule != "constant":
+            for group in net.optimizer_.param_groups:
+                group["lr"] = net.lr  # a stream goes on from where the schedule began
         net.module_.set_generator(None)
         net.callbacks_, net.valid_batches = usual, None
 
@@ -189,7 +197,7 @@ def check_finite(net: MultiTaskNet, rows: Rows, slots: dict[str, Tensor] | None 
     some = Batches(rows, min(PREDICT_ROWS, rows.chunk_rows), device=net.device)
     some.prepare = net.module_.prepare
     with torch.inference_mode():
-        logits = net.infer(next(iter(some)).parts)
+        logits = net.module_.split_members(net.infer(next(iter(some)).parts))
     tasks = net.criterion_.objective.tasks
     for task, where in zip(tasks, logit_slices(tasks), strict=True):
         if not logits[:, where].isfinite().all():

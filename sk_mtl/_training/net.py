@@ -18,7 +18,7 @@ from sk_mtl._training.signals import Interrupts, NonFiniteLossError, StopTrainin
 from sk_mtl.balancing import Step
 from sk_mtl.data.rows import Batch, Batches, Rows
 from sk_mtl.nn import MultiTaskModule
-from sk_mtl.tasks import Task, logit_slices
+from sk_mtl.tasks import Task, mean_blocks
 
 ROUNDING = 1e-6
 """How far below zero rounding may bring a loss."""
@@ -47,11 +47,14 @@ class MultiTaskNet(NeuralNet):
         The rows held out in this run.
     interrupts : Interrupts
         Tells of a Ctrl-C in this run.
+    settings : Training
+        The training parameters.
     """
 
     stop = False
     valid_batches: Batches | None = None
     interrupts = Interrupts()
+    settings = Training()
     _known_listeners: tuple[Any, dict[str, list[Callback]]] = (None, {})
 
     @property
@@ -286,7 +289,7 @@ class MultiTaskNet(NeuralNet):
         ]
 
     def decision_function(self, X: Any) -> NDArray:
-        """Return the logits of a data set, (n, L)."""
+        """Return the logits of a data set, those of each member: (n, n_members * L)."""
         return self.forward(X).numpy(force=True)
 
 
@@ -406,14 +409,13 @@ def _mean_weights(weights: list[Tensor | None]) -> list[float]:
 
 
 class Blocks:
-    """The inverse links of all tasks at once: logits (B, L) -> blocks side by side."""
+    """The inverse links of all tasks at once: (B, n_members * L) -> blocks side by side."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         self.tasks = tasks
 
     def __call__(self, logits: Tensor) -> Tensor:
-        parts = zip(self.tasks, logit_slices(self.tasks), strict=True)
-        return torch.cat([task.link(logits[:, where]) for task, where in parts], dim=1)
+        return torch.cat(mean_blocks(self.tasks, logits), dim=1)
 
 
 def make_net(
@@ -424,6 +426,7 @@ def make_net(
 ) -> MultiTaskNet:
     """Put module, criterion and training parameters into a net that is ready to train."""
     kind, options = find_optimizer(training)
+    criterion.n_members = module.n_members
     for block in module.embedding.values():
         block.choose_sparse(training.sparse_embeddings if may_be_sparse(training) else False)
     net = MultiTaskNet(
@@ -443,4 +446,5 @@ def make_net(
         verbose=training.verbose,
         **{f"optimizer__{name}": value for name, value in options.items()},
     )
+    net.settings = training
     return net.initialize()

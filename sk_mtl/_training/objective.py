@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sk_mtl.balancing import LossBalancer
 from sk_mtl.data.rows import Rows, take
+from sk_mtl.nn import fold_members
 from sk_mtl.tasks import Task, logit_slices
 
 COUNT_ROWS = 65_536
@@ -152,11 +153,15 @@ class Criterion(nn.Module):
         Each term's sum of weights over the rows counted.
     n_rows : int
         Number of rows counted.
+    n_members : int
+        Number of members of the network, as `make_net` finds it: a term is the mean of their
+        losses.
     """
 
     loss_weights: Tensor | None
     mean_weight: Tensor | None
     total_weight: Tensor
+    n_members: int = 1
 
     def __init__(
         self,
@@ -218,8 +223,20 @@ class Criterion(nn.Module):
     def forward(
         self, tower_logits: Tensor, logits: Tensor, target: Tensor, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return the sums of the terms and of their weights; see `Objective.forward`."""
-        return self.objective(tower_logits, logits, target, weight)
+        """Return the sums of the terms and of their weights; see `Objective.forward`.
+
+        The objective sees each member of a row as a row; the sums are means over the members.
+        """
+        n_members = self.n_members
+        if n_members == 1:
+            return self.objective(tower_logits, logits, target, weight)
+        sums, weights = self.objective(
+            fold_members(tower_logits, n_members),
+            fold_members(logits, n_members),
+            target.repeat_interleave(n_members, 0),
+            None if weight is None else weight.repeat_interleave(n_members, 0),
+        )
+        return sums / n_members, weights / n_members
 
     def estimate(self, sums: Tensor, n_rows: int) -> Tensor:
         """Return the estimates that a batch of `n_rows` gives of the terms' means: (M,) -> (M,)."""

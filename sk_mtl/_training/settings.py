@@ -21,6 +21,10 @@ class Training:
         A name in `OPTIMIZERS`, or a class.
     lr, weight_decay : float
         Its learning rate and L2 penalty; see `sk_mtl.nn.MultiTaskModule.undecayed_parameters`.
+    lr_schedule : str
+        How the learning rate moves in a fit, one of `SCHEDULES`.
+    clip_norm : float or None
+        Greatest length of a step's gradient; None: any.
     batch_size : int or None
         Rows per step; None: all in one batch.
     sparse_embeddings : "auto" or bool
@@ -44,6 +48,8 @@ class Training:
     optimizer: str | type[torch.optim.Optimizer] = "adam"
     lr: float = 1e-3
     weight_decay: float = 0.0
+    lr_schedule: str = "constant"
+    clip_norm: float | None = None
     batch_size: int | None = 256
     sparse_embeddings: str | bool = "auto"
     callbacks: Sequence[Any] = ()

@@ -3,6 +3,9 @@
 An *architecture* is a map from one representation of a row to one per task, (B, D) -> (B, K, H):
 its bottom. All that comes before it (features) and after it (towers, losses, links) is the same
 for every architecture and lives elsewhere. To add one, copy the file of its nearest relative.
+
+A bottom passes `n_members`, where it is given, on to its parts, and gives (B, M * K, H): a
+representation of each task for the first of M members, then those for the second.
 """
 
 from sk_mtl.architectures.cgc import CGC, CGCBottom

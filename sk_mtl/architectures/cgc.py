@@ -31,7 +31,7 @@ class CGCBottom(nn.Module):
 
     Notes
     -----
-    Shape: (B, D) -> (B, K, H)
+    Shape: (B, D) -> (B, M * K, H)
     """
 
     def __init__(self, in_features: int, n_tasks: int, **level: Any) -> None:

@@ -19,21 +19,23 @@ class SharedEmbeddingBottom(nn.Module):
         Width D of the input.
     n_tasks : int
         Number of tasks K.
+    n_members : int, default=1
+        Number M of members.
 
     Notes
     -----
-    Shape: (B, D) -> (B, K, D)
+    Shape: (B, D) -> (B, M * K, D)
     """
 
     one_representation = True
 
-    def __init__(self, in_features: int, n_tasks: int) -> None:
+    def __init__(self, in_features: int, n_tasks: int, *, n_members: int = 1) -> None:
         super().__init__()
-        self.n_tasks, self.out_features = n_tasks, in_features
+        self.n_tasks, self.n_members, self.out_features = n_tasks, n_members, in_features
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the embedding once per task."""
-        return x.unsqueeze(1).expand(-1, self.n_tasks, -1)
+        return x.unsqueeze(1).expand(-1, self.n_members * self.n_tasks, -1)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -88,7 +90,7 @@ class ESMM(ChainEstimator):
     """
 
     def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> nn.Module:
-        return SharedEmbeddingBottom(in_features, n_tasks)
+        return SharedEmbeddingBottom(in_features, n_tasks, n_members=network.get("n_members", 1))
 
     def _build_head(self) -> nn.Module:
         return ProbabilityChain()
@@ -105,7 +107,9 @@ class ESMM(ChainEstimator):
         -------
         ndarray of shape (n_samples,) or (n_samples, n_tasks - 1)
             With two tasks pCVR, the probability of a conversion given a click, for every row,
-            clicked or not. With more, one column for each step after the first.
+            clicked or not. With more, one column for each step after the first. Of several
+            members it is the mean.
         """
-        rates = self._logits(X, "tower_logits").sigmoid().numpy()[:, 1:]
+        steps = self._logits(X, "tower_logits").sigmoid()
+        rates = steps.unflatten(1, (self.module_.n_members, -1)).mean(1).numpy()[:, 1:]
         return rates[:, 0] if rates.shape[1] == 1 else rates

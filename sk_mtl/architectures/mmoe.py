@@ -33,12 +33,12 @@ class MMoEBottom(nn.Module):
         Widths of each expert's layers.
     gate_units : sequence of int, default=()
         Widths of the gates' hidden layers; none in the paper.
-    activation, dropout, batch_norm, generator
+    activation, dropout, batch_norm, n_members, generator
         As in `sk_mtl.nn.StackedMLP`.
 
     Notes
     -----
-    Shape: (B, D) -> (B, K, H)
+    Shape: (B, D) -> (B, M * K, H)
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class MMoEBottom(nn.Module):
         activation: str = "relu",
         dropout: float = 0.0,
         batch_norm: bool = False,
+        n_members: int = 1,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -62,10 +63,17 @@ class MMoEBottom(nn.Module):
             activation=activation,
             dropout=dropout,
             batch_norm=batch_norm,
+            n_members=n_members,
             generator=generator,
         )
         self.gates = Gates(
-            n_tasks, in_features, n_experts, gate_units, activation=activation, generator=generator
+            n_tasks,
+            in_features,
+            n_experts,
+            gate_units,
+            activation=activation,
+            n_members=n_members,
+            generator=generator,
         )
         self.out_features = self.experts.out_features
 

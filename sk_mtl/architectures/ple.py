@@ -37,7 +37,7 @@ class PLEBottom(nn.Module):
 
     Notes
     -----
-    Shape: (B, D) -> (B, K, H)
+    Shape: (B, D) -> (B, M * K, H)
     """
 
     def __init__(self, in_features: int, n_tasks: int, *, n_levels: int, **level: Any) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_mtl.base import NON_EMPTY_UNITS, MultiTaskEstimator, Units, parameter
-from sk_mtl.nn import StackedMLP
+from sk_mtl.nn import StackedMLP, repeat_per_task
 
 
 class SharedBottomBottom(nn.Module):
@@ -22,12 +22,12 @@ class SharedBottomBottom(nn.Module):
         Number of tasks K.
     units : sequence of int
         Widths of the network's layers.
-    activation, dropout, batch_norm, generator
+    activation, dropout, batch_norm, n_members, generator
         As in `sk_mtl.nn.StackedMLP`.
 
     Notes
     -----
-    Shape: (B, D) -> (B, K, H)
+    Shape: (B, D) -> (B, M * K, H)
     """
 
     one_representation = True
@@ -41,6 +41,7 @@ class SharedBottomBottom(nn.Module):
         activation: str = "relu",
         dropout: float = 0.0,
         batch_norm: bool = False,
+        n_members: int = 1,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -52,13 +53,14 @@ class SharedBottomBottom(nn.Module):
             activation=activation,
             dropout=dropout,
             batch_norm=batch_norm,
+            n_members=n_members,
             generator=generator,
         )
         self.out_features = self.mlp.out_features
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the shared representation once per task."""
-        return self.mlp(x).expand(-1, self.n_tasks, -1)
+        return repeat_per_task(self.mlp(x), self.n_tasks)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

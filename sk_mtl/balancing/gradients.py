@@ -164,7 +164,7 @@ def choose_features(on: str, step: Step) -> Tensor | None:
     if on == "features" and step.features is None:
         raise ValueError(
             "`balancer__on` is 'features', but this architecture has no representation that all "
-            "tasks share (SharedBottom and ESMM do); pass 'auto' or 'parameters'."
+            "tasks share (SharedBottom and ESMM do, with n_members=1); pass 'auto' or 'parameters'."
         )
     return None if on == "parameters" else step.features
 

@@ -18,9 +18,7 @@ from sk_mtl.data.lookup import (
     encode_cells,
     encode_integers,
 )
-
-MAX_AUTO_DIM = 64
-"""Widest embedding that ``embedding_dim="auto"`` chooses."""
+from sk_mtl.numeric.values import auto_embedding_dim
 
 
 class CategoryEncoder(ColumnEncoder):
@@ -239,16 +237,6 @@ def _unusable(values: pd.Series, name: Any) -> TypeError:
         f"Column {name!r} holds a {type(bad).__name__}, {bad!r}: argument must be a "
         "string or a real number; make columns of its parts first."
     )
-
-
-def auto_embedding_dim(n_categories: int) -> int:
-    """Return a width for a column of `n_categories`: a power of two from 4 to 64.
-
-    It is the smallest one that is at least 1.6 * n ** 0.56, fastai's rule of thumb. Powers of two
-    keep the number of distinct widths, and so of tables, small.
-    """
-    wanted = 1.6 * max(n_categories, 1) ** 0.56
-    return int(min(MAX_AUTO_DIM, max(4, 2 ** np.ceil(np.log2(wanted)))))
 
 
 def is_categorical(dtype: Any) -> bool:

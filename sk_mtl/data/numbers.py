@@ -1,7 +1,9 @@
-"""Numeric columns: their statistics, and one block of floats."""
+"""Numeric columns: one part of floats, and what the blocks that read it have learned."""
 
+import warnings
 from copy import copy
-from typing import Any, ClassVar, Self
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -13,15 +15,42 @@ from sk_mtl.data.categories import is_categorical
 from sk_mtl.data.encoder import USABLE, BlockSpec, ColumnEncoder
 from sk_mtl.data.frames import FrameTable, Table, is_number
 from sk_mtl.data.lookup import encode_numbers
+from sk_mtl.numeric import Affine, Encoding, Standardize, resolve_encodings
 
 
-class NumberEncoder(ColumnEncoder):
-    """Read columns as numbers, and learn their means and variances.
+class Held(NamedTuple):
+    """Some numeric columns and the block that reads them.
 
     Parameters
     ----------
-    numeric_features : {"standardize", "passthrough"}
-        How numbers enter the network.
+    block : str
+        The block's name.
+    encoding : Encoding
+        How the block encodes them.
+    places : list of int or None
+        The columns by their places among the numeric ones; None: all of them.
+    missing : list of int
+        Those of the block's columns that it marks missing values of, by position in the block.
+    learned : dict
+        What the encoding has learned: arguments of the block.
+    """
+
+    block: str
+    encoding: Encoding
+    places: list[int] | None
+    missing: list[int]
+    learned: dict[str, Any]
+
+
+class NumberEncoder(ColumnEncoder):
+    """Read columns as numbers, and learn how they are encoded.
+
+    Several blocks may read the one part that it makes, each some of its columns.
+
+    Parameters
+    ----------
+    numeric_features : str, Encoding, sequence or mapping
+        How numbers enter the network, see `sk_mtl.base.MultiTaskEstimator`.
 
     Attributes
     ----------
@@ -33,11 +62,13 @@ class NumberEncoder(ColumnEncoder):
         Total weight of the numbers seen in each column, their mean and variance; NaN without any.
     missing_columns_ : list of int
         Places, among the numeric columns, of those with a missing value at `fit`.
+    encodings_ : list of tuples
+        The blocks that read the part: the fields of `Held`.
     """
 
     part: ClassVar[str] = "numeric"
 
-    def __init__(self, numeric_features: str = "standardize") -> None:
+    def __init__(self, numeric_features: Any = "standardize") -> None:
         self.numeric_features = numeric_features
 
     def choose(self, table: Table) -> list[int]:
@@ -45,15 +76,16 @@ class NumberEncoder(ColumnEncoder):
         return [j for j, dtype in enumerate(table.dtypes) if is_number(dtype)]
 
     def fit(self, table: Table, rows: NDArray | None, weight: NDArray | None) -> None:
-        """Learn the statistics, and which columns have missing values."""
+        """Learn the statistics, which columns have missing values, and the encodings."""
         self.names_ = [table.names[j] for j in self.columns_]
         block = self._numbers(table, rows)
         self.missing_columns_ = _columns_with_nan(block)
+        self.encodings_ = self._choose_encodings(table, block, weight)
         self._learn(block, weight, StandardScaler(with_mean=not sparse.issparse(block)))
 
     def update(self, table: Table, rows: NDArray | None, weight: NDArray | None) -> Self:
         """Return a copy whose statistics are those of further rows too."""
-        twin, block = copy(self), self._numbers(table, rows)
+        twin, block = copy(self), self._checked(table, rows)
         scaler = StandardScaler(with_mean=not sparse.issparse(block))
         scaler.n_features_in_ = len(self.columns_)
         scaler.n_samples_seen_ = np.array(self.counts_)
@@ -62,6 +94,58 @@ class NumberEncoder(ColumnEncoder):
         scaler.scale_ = np.ones(len(self.columns_))
         twin._learn(block, weight, scaler)
         return twin
+
+    def _choose_encodings(
+        self, table: Table, block: Any, weight: NDArray | None
+    ) -> list[tuple[Any, ...]]:
+        """Share the columns among encodings, and let these learn."""
+        n, dense = len(self.columns_), cache(lambda: self._dense(block))
+        groups = resolve_encodings(self.numeric_features, table.names, self.columns_, dense, weight)
+        if n == 0:
+            return [Held("numeric", Standardize(), None, [], {})]
+        found: list[tuple[Any, ...]] = []
+        unmarked = set(self.missing_columns_)
+        for encoding, places in groups:
+            missing, learned = [], {}
+            if encoding.marks_missing:
+                missing = [k for k, place in enumerate(places) if place in unmarked]
+                unmarked.difference_update(places)
+            is_all = len(places) == n
+            if not isinstance(encoding, Affine):
+                values = dense() if is_all else dense()[:, places]
+                learned = encoding.fit(values, weight)
+            name = _name(encoding, [name for name, *_ in found])
+            found.append(Held(name, encoding, None if is_all else places, missing, learned))
+        return found
+
+    @property
+    def held(self) -> list[Held]:
+        """The blocks."""
+        return [Held(*one) for one in self.encodings_]
+
+    def _dense(self, block: Any) -> NDArray:
+        """Return a block of numbers for encodings that look at single values."""
+        self._check_dense(block)
+        block = block.astype(np.float64, copy=False)
+        if len(block) == 0:
+            return block
+        with np.errstate(over="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # columns may be all missing
+            spread = np.nanmax(block, axis=0) - np.nanmin(block, axis=0)
+        if np.isinf(spread).any():
+            raise ValueError(
+                f"Column {self.names_[int(np.isinf(spread).argmax())]!r} has a range too large for "
+                "dtype('float64'); give it in a larger unit."
+            )
+        return block
+
+    def _check_dense(self, block: Any) -> None:
+        """Refuse a matrix where an encoding has to look at single values."""
+        if sparse.issparse(block):
+            raise ValueError(
+                f"`numeric_features` is {self.numeric_features!r} and X is sparse; pass a dense "
+                "X, `X.toarray()`, or 'standardize' or 'passthrough'."
+            )
 
     def _learn(self, block: Any, weight: NDArray | None, scaler: StandardScaler) -> None:
         n = len(self.columns_)
@@ -79,38 +163,56 @@ class NumberEncoder(ColumnEncoder):
         self.variances_ = np.where(empty, np.nan, scaler.var_)
         # scikit-learn says that a column is constant, up to rounding, by a scale of one.
         self.constant_ = (empty | (scaler.scale_ != deviation)).tolist()
-        if self.numeric_features == "standardize" and np.isinf(deviation).any():
-            raise ValueError(
-                f"Column {self.names_[int(np.isinf(deviation).argmax())]!r} has a variance too "
-                "large for dtype('float64'); give it in a larger unit."
-            )
+        too_large = np.isinf(deviation)
+        for held in self.held if too_large.any() else ():
+            places = np.arange(n) if held.places is None else np.array(held.places)
+            bad = places[too_large[places]]
+            if isinstance(held.encoding, Standardize) and len(bad):
+                raise ValueError(
+                    f"Column {self.names_[bad[0]]!r} has a variance too large for "
+                    "dtype('float64'); give it in a larger unit."
+                )
 
     def statistics(self) -> dict[str, dict[str, Any]]:
         """Return centre, scale and fill, in the network's units; a scale is NaN of a constant."""
-        standardize = self.numeric_features == "standardize"
-        means, n = np.nan_to_num(self.means_), len(self.columns_)
-        scale = np.sqrt(np.nan_to_num(self.variances_)) if standardize else np.ones(n)
-        found = {
-            "mean": means if standardize else np.zeros(n),
-            "scale": np.where(self.constant_, np.nan, scale),
-            "fill": np.zeros(n) if standardize else means,
-        }
-        return {"numeric": found}
+        known = self.means_, self.variances_, np.array(self.constant_, dtype=bool)
+        found = {}
+        for held in self.held:
+            if isinstance(held.encoding, Affine):
+                own = [array if held.places is None else array[held.places] for array in known]
+                found[held.block] = held.encoding.scales(*own)
+        return found
 
     def specs(self) -> dict[str, BlockSpec]:
-        """Return how to build the block: statistics are buffers of the network."""
-        options = {"n_columns": len(self.columns_), "missing_columns": self.missing_columns_}
-        options |= self.statistics()["numeric"]
-        return {"numeric": BlockSpec("numbers", options, self.part)}
+        """Return how to build the blocks: statistics are buffers of the network."""
+        statistics, specs = self.statistics(), {}
+        for name, encoding, places, missing, learned in self.held:
+            options = dict(learned)
+            if isinstance(encoding, Affine):
+                options["n_columns"] = len(self.columns_ if places is None else places)
+                options |= statistics[name]
+            if encoding.marks_missing:
+                options["missing_columns"] = missing
+            if places is not None:
+                options["columns"] = places
+            specs[name] = BlockSpec(encoding.kind, options, self.part)
+        return specs
 
     def transform(self, table: Table) -> Any:
         """Return the numbers as they are, (n, F) floats, NaN where missing, dense or CSR."""
-        return self._numbers(table, None)
+        return self._checked(table, None)
 
     def transform_few(self, table: Table, cells: list[list[Any]]) -> Any | None:
         """Read cell by cell where the rows are a frame's."""
         is_frame = isinstance(table, FrameTable)
-        return encode_numbers(cells, self.columns_) if is_frame else self._numbers(table, None)
+        return encode_numbers(cells, self.columns_) if is_frame else self._checked(table, None)
+
+    def _checked(self, table: Table, rows: NDArray | None) -> Any:
+        """Return the columns as one block of floats, a matrix only where no encoding minds."""
+        block = self._numbers(table, rows)
+        if not all(isinstance(held.encoding, Affine) for held in self.held):
+            self._check_dense(block)
+        return block
 
     def _numbers(self, table: Table, rows: NDArray | None) -> Any:
         """Return the columns as one block of floats."""
@@ -145,6 +247,16 @@ class NumberEncoder(ColumnEncoder):
             f"Input X contains infinity or a value too large for dtype('float64') in column "
             f"{self.names_[column]!r}; replace it, by NaN if it means missing."
         )
+
+
+def _name(encoding: Encoding, taken: list[str]) -> str:
+    """Return a name for a block: "numeric" for numbers that stay so, if it is the first one."""
+    if isinstance(encoding, Affine) and not taken:
+        return "numeric"
+    name, number = f"numeric_{encoding.name}", 2
+    while name in taken:
+        name, number = f"numeric_{encoding.name}_{number}", number + 1
+    return name
 
 
 def _columns_with_nan(block: Any) -> list[int]:

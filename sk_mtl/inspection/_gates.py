@@ -28,6 +28,8 @@ def gate_weights(estimator: MultiTaskEstimator, X: ArrayLike) -> dict[str, list[
     dict of str to list of ndarray of shape (n_samples, n_experts)
         By task name, one array per extraction level; rows sum to one. A task's own experts come
         before the shared ones. The gates of `PLE`'s shared stream stand under ``"<shared>"``.
+        Of several members the experts stand side by side, member after member, each weighed by
+        its share in the mean.
 
     Raises
     ------
@@ -65,8 +67,12 @@ def gate_weights(estimator: MultiTaskEstimator, X: ArrayLike) -> dict[str, list[
     n_extra = estimator.net_.criterion_.objective.extra_outputs
     names = [*estimator.task_names_, *(f"<output {k}>" for k in range(n_extra))]
     weights: dict[str, list[NDArray]] = {}
+    n_members = module.n_members
     for gate, batches in zip(gates, seen, strict=True):
         whole = np.concatenate(batches)
+        if n_members > 1:  # (n, M * gates, experts) -> (n, gates, M * experts)
+            by_member = whole.reshape(len(whole), n_members, -1, whole.shape[2])
+            whole = by_member.swapaxes(1, 2).reshape(len(whole), len(gate.streams), -1) / n_members
         for position, stream in enumerate(gate.streams):
             name = names[stream] if isinstance(stream, int) else stream
             weights.setdefault(name, []).append(whole[:, position])

@@ -9,13 +9,26 @@ H     hidden width
 K     tasks
 E     experts
 L     logits of all tasks side by side (K if every task is binary)
+M     members: whole networks that read one embedding; where it is not named it is one
 ====  ==========================================================
 """
 
-from sk_mtl.nn.blocks import Block, NumbersBlock, TablesBlock
+from sk_mtl.nn.blocks import (
+    Block,
+    ColumnsBlock,
+    NumbersBlock,
+    PeriodicBlock,
+    PiecewiseBlock,
+    QuantilesBlock,
+    ScalarsBlock,
+    ScaledBlock,
+    TablesBlock,
+    ValuesBlock,
+)
 from sk_mtl.nn.embedding import FeatureEmbedding
 from sk_mtl.nn.extraction import ExtractionLevel
 from sk_mtl.nn.gating import Gates, mix
+from sk_mtl.nn.members import fold_members, repeat_per_task, unfold_members
 from sk_mtl.nn.module import MultiTaskModule
 from sk_mtl.nn.probability import ProbabilityChain, logit_of_product
 from sk_mtl.nn.stacked import ACTIVATIONS, Dropout, StackedLinear, StackedMLP, undrawn
@@ -24,18 +37,28 @@ from sk_mtl.nn.towers import Towers
 __all__ = [
     "ACTIVATIONS",
     "Block",
+    "ColumnsBlock",
     "Dropout",
     "ExtractionLevel",
     "FeatureEmbedding",
     "Gates",
     "MultiTaskModule",
     "NumbersBlock",
+    "PeriodicBlock",
+    "PiecewiseBlock",
     "ProbabilityChain",
+    "QuantilesBlock",
+    "ScalarsBlock",
+    "ScaledBlock",
     "StackedLinear",
     "StackedMLP",
     "TablesBlock",
     "Towers",
+    "ValuesBlock",
+    "fold_members",
     "logit_of_product",
     "mix",
+    "repeat_per_task",
     "undrawn",
+    "unfold_members",
 ]

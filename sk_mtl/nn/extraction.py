@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_mtl.nn.gating import Gates, mix
+from sk_mtl.nn.members import fold_members, unfold_members
 from sk_mtl.nn.stacked import StackedMLP
 
 
@@ -35,7 +36,7 @@ class ExtractionLevel(nn.Module):
         Widths of the gates' hidden layers; none in the paper.
     last : bool, default=True
         Whether no level follows: then there is no shared gate.
-    activation, dropout, batch_norm, generator
+    activation, dropout, batch_norm, n_members, generator
         As in `StackedMLP`.
 
     Attributes
@@ -45,7 +46,8 @@ class ExtractionLevel(nn.Module):
 
     Notes
     -----
-    Shape: task inputs (B, D) or (B, K, D), shared input (B, D) -> (B, K, H), and (B, H) or None.
+    Shape: task inputs (B, D) or (B, M * K, D), shared input (B, D) or (B, M, D) ->
+    (B, M * K, H), and (B, M, H) or None; with one member (B, H).
     """
 
     def __init__(
@@ -61,11 +63,12 @@ class ExtractionLevel(nn.Module):
         activation: str = "relu",
         dropout: float = 0.0,
         batch_norm: bool = False,
+        n_members: int = 1,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.n_tasks, self.n_task_experts = n_tasks, n_task_experts
-        self.n_shared_experts = n_shared_experts
+        self.n_shared_experts, self.n_members = n_shared_experts, n_members
 
         def experts(n: int) -> StackedMLP | None:
             if n == 0:
@@ -77,6 +80,7 @@ class ExtractionLevel(nn.Module):
                 activation=activation,
                 dropout=dropout,
                 batch_norm=batch_norm,
+                n_members=n_members,
                 generator=generator,
             )
 
@@ -88,6 +92,7 @@ class ExtractionLevel(nn.Module):
                 gate_units,
                 streams=streams,
                 activation=activation,
+                n_members=n_members,
                 generator=generator,
             )
 
@@ -103,22 +108,29 @@ class ExtractionLevel(nn.Module):
         self.out_features = expert_units[-1]
 
     def forward(self, task_x: Tensor, shared_x: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the fused tasks (B, K, H), and the shared stream (B, H) if a level follows."""
-        weights = self.task_gates(task_x)  # (B, K, m + s): own experts first, then shared ones
+        """Return the fused tasks (B, M * K, H), and the shared stream if a level follows."""
+        # Every member of a row is a row here: the shapes are those of one member.
+        weights = self._fold(self.task_gates(task_x))  # (B, K, m + s): own experts come first
         own, shared = weights.split([self.n_task_experts, self.n_shared_experts], dim=2)
         # One row of weights per stream over every task's experts: zero for those of others.
         blocks = torch.diag_embed(own.transpose(1, 2), dim1=1, dim2=2).flatten(2)  # (B, K, K * m)
         if self.shared_gate is not None:
-            over_all = self.shared_gate(shared_x)
+            over_all = self._fold(self.shared_gate(shared_x))
             n_own = blocks.shape[2]
             blocks = torch.cat([blocks, over_all[..., :n_own]], dim=1)
             shared = torch.cat([shared, over_all[..., n_own:]], dim=1)
         parts = []
         if self.task_experts is not None:
-            parts.append(mix(blocks, self.task_experts(task_x)))
+            parts.append(mix(blocks, self._fold(self.task_experts(task_x))))
         if self.shared_experts is not None:
-            parts.append(mix(shared, self.shared_experts(shared_x)))
+            parts.append(mix(shared, self._fold(self.shared_experts(shared_x))))
         streams = parts[0] if len(parts) == 1 else parts[0] + parts[1]
         if self.shared_gate is None:
-            return streams, None
-        return streams[:, : self.n_tasks], streams[:, self.n_tasks]
+            return unfold_members(streams, self.n_members), None
+        tasks, last = streams[:, : self.n_tasks], streams[:, self.n_tasks]
+        if self.n_members > 1:
+            last = last.unflatten(0, (-1, self.n_members))
+        return unfold_members(tasks, self.n_members), last
+
+    def _fold(self, x: Tensor) -> Tensor:
+        return fold_members(x, self.n_members)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_mtl.nn.embedding import FeatureEmbedding
+from sk_mtl.nn.members import fold_members, unfold_members
 from sk_mtl.nn.stacked import Dropout
 
 
@@ -18,20 +19,26 @@ class MultiTaskModule(nn.Module):
     embedding : FeatureEmbedding
         Parts of B rows -> (B, D).
     bottom : nn.Module
-        (B, D) -> (B, K, H): the architecture.
+        (B, D) -> (B, M * K, H): the architecture.
     towers : nn.Module
-        (B, K, H) -> (B, L), see `Towers`.
+        (B, M * K, H) -> (B, M * L), see `Towers`.
     head : nn.Module, optional
-        (B, L) -> (B, L): what ties the tasks' outputs together; nothing if None.
+        (B, L) -> (B, L): what ties one member's outputs together; nothing if None.
     n_logits : int, optional
-        How many of the L logits, the first ones, belong to tasks. The rest are outputs without a
-        label: an objective reads them in training, and `forward` leaves them out. Default: all.
+        How many of a member's L logits, the first ones, belong to tasks. The rest are outputs
+        without a label: an objective reads them in training, and `forward` leaves them out.
+        Default: all.
+    n_members : int, default=1
+        Number M of members: whole networks (bottom, towers, head) that read one embedding.
 
     Notes
     -----
     The bottom, a gate or the head may have a method ``penalty() -> Tensor``, a scalar that
     training adds to the loss, outside the balancer. It is called after each forward pass in
     training mode, so that it can tell of that pass's rows, as their mean.
+
+    Members stand side by side from the bottom on, all of one before all of the next. Nothing here
+    averages them: `forward` returns the logits of every member.
 
     Examples
     --------
@@ -55,11 +62,12 @@ class MultiTaskModule(nn.Module):
         towers: nn.Module,
         head: nn.Module | None = None,
         n_logits: int | None = None,
+        n_members: int = 1,
     ) -> None:
         super().__init__()
         self.embedding, self.bottom, self.towers = embedding, bottom, towers
         self.head = nn.Identity() if head is None else head
-        self.n_logits = n_logits
+        self.n_logits, self.n_members = n_logits, n_members
         self.penalized: list[Any] = [part for part in self.modules() if _has_penalty(part)]
 
     def prepare(self, parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,25 +75,31 @@ class MultiTaskModule(nn.Module):
         return self.embedding.prepare(parts)
 
     def represent(self, prepared: Mapping[str, Any]) -> Tensor:
-        """Return the tasks' representations of rows that are prepared: (B, K, H)."""
+        """Return the tasks' representations of rows that are prepared: (B, M * K, H)."""
         return self.bottom(self.embedding.embed(prepared))
 
     def join(self, tower_logits: Tensor) -> Tensor:
         """Return the logits of the tasks from those of the towers: the head, and no more."""
-        logits = self.head(tower_logits)
-        return logits if self.n_logits is None else logits[:, : self.n_logits]
+        logits = self.head(self.split_members(tower_logits))
+        if self.n_logits is not None:
+            logits = logits[:, : self.n_logits]
+        return unfold_members(logits, self.n_members)
+
+    def split_members(self, logits: Tensor) -> Tensor:
+        """Give each member's logits a row of their own: (B, M * L) -> (B * M, L)."""
+        return fold_members(logits, self.n_members)
 
     def read(self, representations: Tensor) -> Tensor:
-        """Return the logits of all tasks side by side: (B, K, H) -> (B, L)."""
+        """Return the logits of all tasks side by side: (B, M * K, H) -> (B, M * L)."""
         return self.join(self.towers(representations))
 
     def tower_logits(self, numeric: Tensor, categorical: Tensor, **others: Any) -> Tensor:
-        """Return all logits of the towers, before the head."""
+        """Return all logits of the towers, before the head: (B, M * L)."""
         parts = {"numeric": numeric, "categorical": categorical, **others}
         return self.towers(self.represent(self.prepare(parts)))
 
     def forward(self, numeric: Tensor, categorical: Tensor, **others: Any) -> Tensor:
-        """Return the logits of all tasks side by side, (B, L).
+        """Return the logits of all tasks side by side, those of each member: (B, M * L).
 
         Parameters
         ----------
@@ -105,7 +119,7 @@ class MultiTaskModule(nn.Module):
     @property
     def one_representation(self) -> bool:
         """Whether the bottom gives all tasks the same representation, and says so."""
-        return getattr(self.bottom, "one_representation", False)
+        return self.n_members == 1 and getattr(self.bottom, "one_representation", False)
 
     def shared_parameters(self) -> Iterator[nn.Parameter]:
         """Yield the parameters that several tasks move: before the towers, but no task's own.

@@ -171,6 +171,8 @@ class StackedMLP(nn.Module):
         Probability of dropping a hidden unit in training.
     batch_norm : bool, default=False
         Whether to normalize before the activation.
+    n_members : int, default=1
+        Number M of members that have `n` networks each, member after member.
     generator : torch.Generator, optional
         Source of the initial weights.
 
@@ -181,7 +183,8 @@ class StackedMLP(nn.Module):
 
     Notes
     -----
-    Shape: (B, in) or (B, g, in) with g dividing n -> (B, n, units[-1]).
+    Shape: (B, in) or (B, g, in) with g dividing M * n -> (B, M * n, units[-1]). Each of g inputs
+    is read by as many successive networks.
     """
 
     def __init__(
@@ -193,9 +196,11 @@ class StackedMLP(nn.Module):
         activation: str = "relu",
         dropout: float = 0.0,
         batch_norm: bool = False,
+        n_members: int = 1,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        n = n * n_members
         layers: list[nn.Module] = []
         width = in_features
         for unit in units:

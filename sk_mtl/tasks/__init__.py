@@ -32,6 +32,7 @@ from sk_mtl.tasks.labels import (
     sample_labels,
     weigh_labels,
 )
+from sk_mtl.tasks.links import count_members, mean_blocks, member_blocks
 from sk_mtl.tasks.multiclass import MulticlassTask
 from sk_mtl.tasks.ordinal import OrdinalTask
 from sk_mtl.tasks.quantile import QuantileTask
@@ -51,12 +52,15 @@ __all__ = [
     "Sample",
     "Task",
     "complete_chain",
+    "count_members",
     "declared_kinds",
     "encode_targets",
     "find_task_class",
     "logit_slices",
     "looks_negative",
     "make_tasks",
+    "mean_blocks",
+    "member_blocks",
     "resolve_task_types",
     "restore_task",
     "sample_labels",

@@ -1,15 +1,17 @@
 """Numbers: standardized, missing ones filled in."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from sk_mtl.nn.blocks.base import Block
+from sk_mtl.nn.blocks.columns import as_columns, pick
+from sk_mtl.nn.blocks.grid import Precise
 
 
-class NumbersBlock(Block):
+class NumbersBlock(Precise, Block):
     """Standardize numeric columns, and mark their missing values.
 
     Parameters
@@ -23,7 +25,9 @@ class NumbersBlock(Block):
     fill : array-like of shape (F,), optional
         The number that stands for a missing value, on the network's scale. Default: 0.
     missing_columns : sequence of int, default=()
-        Columns that get an indicator of missing values beside them.
+        Those of the F columns, by position, that get an indicator of missing values beside them.
+    columns : sequence of int, optional
+        Positions of the block's columns in the part. Default: all of them.
     generator : torch.Generator, optional
         Not used: the block has no weights.
 
@@ -49,6 +53,8 @@ class NumbersBlock(Block):
     """
 
     kind: ClassVar[str] = "numbers"
+    precise: ClassVar[tuple[str, ...]] = ("mean", "scale")
+    columns: Tensor | None
     mean: Tensor
     scale: Tensor
     held: Tensor
@@ -63,10 +69,12 @@ class NumbersBlock(Block):
         scale: Any = None,
         fill: Any = None,
         missing_columns: Sequence[int] = (),
+        columns: Sequence[int] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.n_columns = n_columns
+        self.register_buffer("columns", as_columns(columns), persistent=False)
         self.register_buffer("mean", torch.zeros(n_columns, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(n_columns, dtype=torch.float64))
         self.register_buffer("held", torch.zeros(n_columns, dtype=torch.bool))
@@ -91,18 +99,11 @@ class NumbersBlock(Block):
             self.held.copy_(self.scale.isnan())
             self.scale.nan_to_num_(1.0)
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Move and cast as any module, but keep the statistics in the precision they came in."""
-        mean, scale = self.mean, self.scale
-        super()._apply(fn, recurse)
-        self.mean = mean.to(self.mean.device)
-        self.scale = scale.to(self.scale.device)
-        return self
-
     def prepare(self, part: Tensor) -> Tensor:
         """Standardize, fill and mark: (B, F) -> (B, F + indicators)."""
         if self.n_columns == 0:
             return part.new_empty(part.shape[0], 0, dtype=self.fill.dtype)
+        part = pick(part, self.columns)
         z = ((part - self.mean) / self.scale).to(self.fill.dtype)
         dense = torch.where(z.isnan() | self.held, self.fill, z)
         if self.out_features == self.n_columns:

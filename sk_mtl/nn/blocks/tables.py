@@ -17,7 +17,7 @@ SPARSE_SLOTS = 50_000
 """Tables with more slots than this pass sparse gradients, if nothing else is asked for."""
 
 
-def _lookup(table: Tensor, slots: Tensor, sparse: bool) -> Tensor:
+def lookup(table: Tensor, slots: Tensor, sparse: bool) -> Tensor:
     """Return slots of a table, (S, d), (N,) -> (N, d); the gradient is sparse if asked."""
     if torch.compiler.is_compiling():
         return torch.nn.functional.embedding(slots, table, sparse=sparse)
@@ -171,7 +171,7 @@ class TablesBlock(Block):
         for table, columns, sparse in zip(self.tables, self.columns, self.sparse, strict=True):
             stop = start + len(columns)
             own = prepared if len(self.tables) == 1 else prepared[:, start:stop]
-            found = _lookup(table, own.flatten(), sparse)
+            found = lookup(table, own.flatten(), sparse)
             parts.append(found.view(own.shape[0], len(columns) * table.shape[1]))
             start = stop
         if not parts:
