@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from sklearn.preprocessing import minmax_scale
 
-from benchmarks.shared import Report, compared, fit_over_seeds, mean_std, table
+from benchmarks.shared import PLAIN, Report, compared, fit_over_seeds, mean_std, table
 from sk_mtl import CGC, ESMM, PLE, MMoE, SharedBottom
 from sk_mtl.datasets import fetch_adult
 
@@ -49,8 +49,8 @@ def load() -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def models(seed: int) -> dict[str, Any]:
-    common = {"numeric_features": "passthrough", "embedding_dim": 16, "random_state": seed}
-    common |= {"lr": 1e-3, "batch_size": 256, "max_epochs": 5}
+    common = PLAIN | {"numeric_features": "passthrough", "embedding_dim": 16}
+    common |= {"random_state": seed, "max_epochs": 5}
     gated = common | {"expert_units": (64, 64), "tower_units": (32, 32)}
     split = gated | {"n_task_experts": 8, "n_shared_experts": 4, "gate_units": (16, 16)}
     return {

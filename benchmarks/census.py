@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.shared import Report, aucs, mean_std, spread, table
+from benchmarks.shared import PLAIN, Report, aucs, mean_std, spread, table
 from sk_mtl import CGC, ESMM, PLE, MMoE, SharedBottom
 from sk_mtl.datasets import fetch_census_income
 
@@ -32,7 +32,7 @@ SEED = {
 
 
 def models() -> list:
-    common = {"embedding_dim": 4, "lr": 0.01, "batch_size": 1024, "max_epochs": 100}
+    common = PLAIN | {"embedding_dim": 4, "lr": 0.01, "batch_size": 1024, "max_epochs": 100}
     common |= {"early_stopping": True, "n_iter_no_change": 10, "tower_units": (8,)}
     split = common | {"n_task_experts": 4, "n_shared_experts": 4, "expert_units": (16,)}
     return [

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.shared import Report, mean_std, spread, table
+from benchmarks.shared import PLAIN, Report, mean_std, spread, table
 from sk_mtl import ESMM, SharedBottom
 from sk_mtl.datasets import make_click_conversion
 
@@ -47,7 +47,7 @@ def measure(predicted: np.ndarray, world: dict, rows: np.ndarray) -> list[float]
 
 def run(runs: int, quick: bool) -> Report:
     report = Report(SETTINGS)
-    common = {"tower_units": (64, 32), "max_epochs": 40, "early_stopping": True}
+    common = PLAIN | {"tower_units": (64, 32), "max_epochs": 40, "early_stopping": True}
     common |= {"n_iter_no_change": 3}
     n_train, n_test = (5_000, 5_000) if quick else (N_TRAIN, N_TEST)
     for confounding, click_rate in WORLDS:
@@ -57,7 +57,8 @@ def run(runs: int, quick: bool) -> Report:
                 n_train + n_test, confounding=confounding, click_rate=click_rate, random_state=seed
             )
             X, Y, rows = world.data, world.target, np.arange(n_train, n_train + n_test)
-            esmm = ESMM(batch_size=1024, random_state=seed, **common).fit(X[:n_train], Y[:n_train])
+            esmm = ESMM(**common | {"batch_size": 1024}, random_state=seed)
+            esmm.fit(X[:n_train], Y[:n_train])
             predicted = esmm.predict_conversion_rate(X.iloc[rows])
             scores["ESMM, all rows"].append(measure(predicted, world, rows))
             clicked = np.flatnonzero(Y.iloc[:n_train, 0])

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from torch import Tensor, nn
 
-from benchmarks.shared import RESULTS, Report, table
+from benchmarks.shared import PLAIN, RESULTS, Report, table
 from sk_mtl import MMoE, SharedBottom
 from sk_mtl.architectures import MMoEBottom
 from sk_mtl.datasets import make_correlated_tasks
@@ -57,7 +57,7 @@ class OMoE(MMoE):
 
 
 def models() -> list:
-    common = {"tower_units": (8,), "max_epochs": 10, "task_types": "regression"}
+    common = PLAIN | {"tower_units": (8,), "max_epochs": 10, "task_types": "regression"}
     gated = common | {"n_experts": 8, "expert_units": (16,)}
     return [SharedBottom(bottom_units=(113,), **common), OMoE(**gated), MMoE(**gated)]
 

@@ -11,7 +11,7 @@ import torch
 from joblib import Parallel, delayed
 from sklearn.model_selection import GridSearchCV
 
-from benchmarks.shared import Report, mean_std, table
+from benchmarks.shared import PLAIN, Report, mean_std, table
 from sk_mtl import MMoE
 from sk_mtl.datasets import fetch_adult
 
@@ -30,7 +30,9 @@ def run(runs: int, quick: bool) -> Report:
     scores = {}
     for turn in range(-1, runs):
         for n_jobs, times in seconds.items():
-            search = GridSearchCV(MMoE(max_epochs=3, random_state=0), GRID, cv=3, n_jobs=n_jobs)
+            search = GridSearchCV(
+                MMoE(**PLAIN | {"max_epochs": 3}, random_state=0), GRID, cv=3, n_jobs=n_jobs
+            )
             start = time.perf_counter()
             search.fit(X[rows], Y[rows])
             if turn >= 0:

@@ -16,6 +16,19 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
+PLAIN: dict[str, Any] = {
+    "n_members": 1,
+    "numeric_features": "standardize",
+    "embedding_dim": "auto",
+    "dropout": 0.0,
+    "lr": 1e-3,
+    "lr_schedule": "constant",
+    "batch_size": 256,
+    "max_epochs": 20,
+    "early_stopping": False,
+}
+"""What published comparisons say of every estimator first, so that defaults may change."""
+
 PACKAGES = ("torch", "scikit-learn", "skorch", "numpy", "sk_mtl")
 
 

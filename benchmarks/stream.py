@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.shared import Report, aucs, mean_std, table
+from benchmarks.shared import PLAIN, Report, aucs, mean_std, table
 from sk_mtl import PLE, MMoE, SharedBottom
 from sk_mtl.datasets import fetch_adult
 
@@ -23,8 +23,8 @@ CALLS = 20
 SIZES = (10_000, 100_000, 400_000, 1_000_000)
 MODELS = (SharedBottom, MMoE, PLE)
 SETTINGS = (
-    f"default parameters, batch 256, one epoch; {N_CHUNKS} chunks; calls of {ROWS} rows, the "
-    f"median of {CALLS}."
+    "one member, batch 256, one epoch, default sizes but a bottom of (128, 64); "
+    f"{N_CHUNKS} chunks; calls of {ROWS} rows, the median of {CALLS}."
 )
 
 
@@ -37,8 +37,11 @@ def run(runs: int, quick: bool) -> Report:
     for seed in range(runs):
         order = np.random.default_rng(seed).permutation(rows)
         for cls in MODELS:
-            fitted = cls(max_epochs=1, random_state=seed).fit(X.iloc[rows], Y.iloc[rows])
-            stream = cls(random_state=seed)
+            sizes = {"bottom_units": (128, 64)} if cls is SharedBottom else {}
+            fitted = cls(**PLAIN | sizes | {"max_epochs": 1}, random_state=seed).fit(
+                X.iloc[rows], Y.iloc[rows]
+            )
+            stream = cls(**PLAIN | sizes, random_state=seed)
             for part in np.array_split(order, max(2, N_CHUNKS * len(rows) // n_train)):
                 stream.partial_fit(X.iloc[part], Y.iloc[part], classes=[[0, 1], [0, 1]])
             pair = aucs(fitted, *test), aucs(stream, *test)
@@ -74,9 +77,8 @@ def cost(size: int) -> float:
     """Return the milliseconds of a call by the size of the table."""
     ids = np.arange(size)
     X, y = pd.DataFrame({"id": ids}), ids % 2
-    model = SharedBottom(
-        categorical_features=["id"], embedding_dim=32, batch_size=ROWS, random_state=0
-    )
+    options = PLAIN | {"embedding_dim": 32, "batch_size": ROWS, "bottom_units": (128, 64)}
+    model = SharedBottom(categorical_features=["id"], random_state=0, **options)
     model.set_params(batch_size=65_536).partial_fit(X, y).set_params(batch_size=ROWS)
     times = []
     for call in range(CALLS + 3):

@@ -174,7 +174,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--data", choices=["synthetic", "adult", "census-income"], default="synthetic"
     )
-    parser.add_argument("--max-epochs", type=int, default=8, help="per architecture")
+    parser.add_argument("--max-epochs", type=int, default=5, help="per architecture")
     parser.add_argument(
         "--output", type=Path, default=Path("sk_mtl_demo"), help="folder to write to"
     )

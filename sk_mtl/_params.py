@@ -126,29 +126,30 @@ categorical_features : "from_dtype", None or array-like, default="from_dtype"
     bool ("from_dtype"); none; or a bool mask, indices or names. Unseen and missing categories
     have embeddings of their own. An array has no categorical columns under "from_dtype",
     unless it has dtype object: then its columns' contents decide.
-numeric_features : str, Encoding, list or dict, default="standardize"
+numeric_features : str, Encoding, list or dict, default="auto"
     How the other columns enter the network: "standardize" (by mean and variance at `fit`),
     "passthrough" (as they are), "quantile" (normal scores of ranks), "robust" (by quartiles,
     squashed far out), "piecewise", "periodic" (embeddings), "values" (distinct values as
     categories), or an instance of a class of `sk_mtl.numeric` with options. A list of several
     sets them side by side; a dict gives either by column, by name or position, and columns that
     it does not name are standardized. "auto" chooses by the rows, see
-    `sk_mtl.numeric.choose_encodings`. Instances are copied at `fit`; options of one for all
-    columns can be set as ``numeric_features__<option>``. Missing numbers take the mean or the
-    median, and a column that has some at `fit` gets an indicator beside it. All but the first
-    two take a dense X.
-embedding_dim : int, "auto", list or dict, default="auto"
+    `sk_mtl.numeric.choose_encodings`; of a sparse X it standardizes all, and of a stream it
+    looks at the first part. Instances are copied at `fit`; options of one for all columns can
+    be set as ``numeric_features__<option>``. Missing numbers take the mean or the median, and a
+    column that has some at `fit` gets an indicator beside it. All by name but the first two
+    take a dense X.
+embedding_dim : int, "auto", list or dict, default=8
     Width of the categories' embeddings: for all columns, or per column as a list or a dict by
     name ("auto" for those not named). "auto" grows with the number of categories, from 4 to 64
     in powers of two.
-n_members : int, default=1
+n_members : int, default=4
     Number of whole networks (experts, gates, towers) on one shared embedding. They start from
     different weights and train at once on the mean of their losses; predicted is the mean of
     their probabilities and values. ``predict_proba(X, members=True)`` shows each.
 activation : str, default="relu"
     Activation of hidden layers: "relu", "gelu", "silu", "tanh", "elu", "selu", "leaky_relu"
     or "sigmoid".
-dropout : float, default=0.0
+dropout : float, default=0.1
     Probability of dropping a hidden unit of experts, bottoms and towers in training.
 batch_norm : bool, default=False
     Whether hidden layers of experts, bottoms and towers are batch-normalized. Gates never are.
@@ -162,9 +163,9 @@ balancer : str or LossBalancer, default="equal"
 optimizer : str or subclass of torch.optim.Optimizer, default="adam"
     "adam", "adamw", "sgd" or "adagrad", or a class that takes dense gradients and does not
     evaluate the loss itself.
-lr : float, default=1e-3
+lr : float, default=2e-3
     Learning rate.
-lr_schedule : str, default="constant"
+lr_schedule : str, default="cosine"
     How the learning rate moves in a `fit`: "constant"; "cosine", down to zero along a cosine by
     the last of `max_epochs`; "one-cycle", up and down again with `lr` as the highest; "plateau",
     to 0.3 of itself whenever the validation loss has not fallen for three epochs. `partial_fit`
@@ -179,17 +180,17 @@ sparse_embeddings : "auto" or bool, default="auto"
     a step then does not grow with the table, and Adam is "lazy": the moments of slots that a
     batch does not read stay as they are. "auto": tables with more than 50,000 slots. Only with
     an optimizer by name.
-batch_size : int, "auto" or None, default=256
+batch_size : int, "auto" or None, default="auto"
     Rows per step; None: all rows in one batch. "auto" goes by the rows to train on: 32 up to
     2,800 of them, 64 up to 6,000, 128 up to 30,000, 256 up to 200,000, then 1024; in
     `partial_fit` 256.
-max_epochs : int, default=20
+max_epochs : int, default=8
     Passes over the data at most.
-early_stopping : bool or "auto", default=False
+early_stopping : bool or "auto", default="auto"
     Whether to hold out rows, stop when what `monitor` watches on them no longer improves, and
     restore the best epoch: its weights, and the state of optimizer and balancer. With
-    `warm_start` the state that a fit begins with is the first to beat. "auto": from 200 rows on,
-    and not in `partial_fit`.
+    `warm_start` the state that a fit begins with is the first to beat. "auto": above 10,000
+    rows, as scikit-learn's boosters do, and not in `partial_fit`.
 monitor : str or callable, default="valid_loss"
     What early stopping watches: "valid_loss", the sum of the tasks' validation losses times
     `loss_weights`, whatever the balancer does; "valid_loss_<task>", that of one task; or a

@@ -233,7 +233,7 @@ class PreparingMixin(PredictionMixin):
     def _stops_early(self, n_rows: int, *, stream: bool) -> bool:
         """Whether training stops early: "auto" wants rows enough to hold some out."""
         if self.early_stopping == "auto":
-            return not stream and n_rows >= STOPPING_ROWS
+            return not stream and n_rows > STOPPING_ROWS
         return self.early_stopping
 
     def _hold_out(

@@ -34,6 +34,19 @@ ANY_TASK = [cls for cls in ESTIMATORS if cls is not ESMM]
 everywhere = pytest.mark.parametrize("cls", ESTIMATORS)
 any_task = pytest.mark.parametrize("cls", ANY_TASK)
 
+PLAIN = {
+    "n_members": 1,
+    "numeric_features": "standardize",
+    "embedding_dim": "auto",
+    "dropout": 0.0,
+    "lr": 1e-3,
+    "lr_schedule": "constant",
+    "batch_size": 256,
+    "max_epochs": 20,
+    "early_stopping": False,
+}
+"""One network as the papers have it, trained as it is: what most tests are about."""
+
 FEW_UNITS = {
     "bottom_units": (8,),
     "expert_units": (8,),
@@ -66,7 +79,7 @@ def known_to(cls, params):
 def small(cls, **params):
     """Return an estimator that fits the tiny table in a few milliseconds."""
     common = {"tower_units": (4,), "max_epochs": 2, "batch_size": 32, "lr": 0.01, "random_state": 0}
-    return cls(**{**common, **known_to(cls, FEW_UNITS), **params})
+    return cls(**{**PLAIN, **common, **known_to(cls, FEW_UNITS), **params})
 
 
 def column(values, observed=None, name="t"):

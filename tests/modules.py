@@ -65,7 +65,7 @@ def make_estimator(name, **given):
         "activation": "silu",
     } | given
     cls = ESTIMATORS[name]
-    return cls(**conftest.known_to(cls, parameters))
+    return cls(**conftest.PLAIN | conftest.known_to(cls, parameters))
 
 
 def make_task(kind, name="task", n_classes=N_CLASSES):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sklearn
 import torch
+from conftest import PLAIN
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.utils.fixes import parse_version
@@ -39,7 +40,7 @@ def world():
 
 
 def network(**params):
-    return MMoE(n_experts=2, expert_units=(8,), random_state=0, **params)
+    return MMoE(n_experts=2, expert_units=(8,), random_state=0, **PLAIN | params)
 
 
 def test_early_stopping_of_skorch(world):

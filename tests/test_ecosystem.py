@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from conftest import PLAIN
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import VotingClassifier
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -50,7 +51,7 @@ def world():
 
 def network(**params):
     params = {"bottom_units": (16,), "tower_units": (8,), "max_epochs": 4, "lr": 0.02} | params
-    return SharedBottom(random_state=0, **params)
+    return SharedBottom(random_state=0, **PLAIN | params)
 
 
 @pytest.fixture(scope="module")

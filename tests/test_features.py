@@ -5,6 +5,7 @@ from random import Random
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import PLAIN
 from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import sparse
@@ -20,7 +21,7 @@ N = 80
 
 
 def network(**params):
-    return SharedBottom(bottom_units=(8,), max_epochs=2, random_state=0, **params)
+    return SharedBottom(bottom_units=(8,), random_state=0, **PLAIN | {"max_epochs": 2} | params)
 
 
 def fit_encoder(X, weight=None, numeric_features="standardize", embedding_dim="auto"):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import PLAIN, known_to
 
 from sk_mtl import CGC, ESMM, PLE, MMoE, SharedBottom
 
@@ -17,15 +18,10 @@ def predict(cls):
     X = np.column_stack([grid, grid**2, np.arange(40) % 3])
     first = (grid > -0.3).astype(int)
     Y = np.column_stack([first, first * (np.arange(40) % 2)])
+    options = PLAIN | {"embedding_dim": 2, "max_epochs": 5, "batch_size": 16, "lr": 0.01}
+    options |= known_to(cls, {"bottom_units": (128, 64)})
     model = cls(
-        tower_units=(4,),
-        categorical_features=[2],
-        embedding_dim=2,
-        max_epochs=5,
-        batch_size=16,
-        lr=0.01,
-        dtype="float64",
-        random_state=0,
+        tower_units=(4,), categorical_features=[2], dtype="float64", random_state=0, **options
     )
     return model.fit(X, Y).predict_proba(X[::5])
 

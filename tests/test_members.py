@@ -29,7 +29,7 @@ from sk_mtl._training import Objective
 from sk_mtl.balancing import BALANCERS
 from sk_mtl.inspection import GateDisplay, gate_weights, gradient_conflict, task_affinity
 from sk_mtl.metrics import task_scorer
-from sk_mtl.nn import Gates, StackedMLP, Towers, fold_members, mix, unfold_members
+from sk_mtl.nn import Gates, StackedMLP, Towers, chain_rates, fold_members, mix, unfold_members
 from sk_mtl.tasks import CountTask, OrdinalTask, QuantileTask, logit_slices, mean_blocks
 
 M = 3
@@ -340,12 +340,22 @@ def test_decisions_of_sure_members_are_finite():
     assert np.isfinite(model.decision_function(TABLE.X)).all()
 
 
-def test_conversion_rates_are_the_mean_of_the_members_rates():
+def test_conversion_rates_are_weighed_by_the_members_clicks():
     model = fitted(ESMM)
     each = model._logits(TABLE.X, "tower_logits").sigmoid().numpy()
     assert each.shape == (len(TABLE.X), M * 2)
+    clicks, conversions = each[:, ::2], each[:, 1::2]
     rates = model.predict_conversion_rate(TABLE.X)
-    np.testing.assert_allclose(rates, each[:, 1::2].mean(1), rtol=1e-12)
+    expected = (clicks * conversions).sum(1) / clicks.sum(1)
+    np.testing.assert_allclose(rates, expected, rtol=1e-12)
+    proba = model.predict_proba(TABLE.X)
+    np.testing.assert_allclose(proba[:, 3], proba[:, 1] * rates, rtol=1e-12)
+
+
+def test_conversion_rates_of_clicks_that_are_next_to_impossible():
+    logits = torch.tensor([[[-900.0, 2.0], [-800.0, -1.0]]], dtype=torch.float64)
+    expected = torch.tensor(-1.0, dtype=torch.float64).sigmoid()
+    torch.testing.assert_close(chain_rates(logits)[0, 1], expected)
 
 
 def test_the_net_predicts_blocks_too():

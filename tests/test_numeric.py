@@ -828,7 +828,7 @@ def test_the_rule_of_auto():
     assert chosen(X) == {
         "Standardize()": list(range(8)),
         "QuantileNormal()": [0, 3, 4],
-        "ExactValues()": [2, 3],
+        "ExactValues(embedding_dim=8)": [2, 3],
     }
     assert chosen(X[:600]) == {"Standardize()": list(range(8)), "QuantileNormal()": [0, 3, 4]}
     assert chosen(X[:400]) == {"Standardize()": list(range(8))}
@@ -838,7 +838,15 @@ def test_the_rule_of_auto():
 def test_the_rule_looks_at_some_of_many_rows():
     rng = np.random.default_rng(0)
     X = np.column_stack([rng.integers(0, 50, 150_000), rng.integers(0, 10**5, 150_000)])
-    assert chosen(X.astype(float))["ExactValues()"] == [0]
+    assert chosen(X.astype(float))["ExactValues(embedding_dim=8)"] == [0]
+
+
+def test_the_rule_wants_rows_for_every_value():
+    x = np.zeros((4000, 1))
+    x[:399, 0] = 1 + np.arange(399) % 39
+    assert "ExactValues(embedding_dim=8)" not in chosen(x)
+    x[399:400] = 5
+    assert chosen(x)["ExactValues(embedding_dim=8)"] == [0]
 
 
 def test_auto_in_an_estimator():
@@ -849,8 +857,18 @@ def test_auto_in_an_estimator():
     names = ["numeric", "numeric_quantile", "numeric_values", "categorical"]
     assert list(model.module_.embedding.blocks) == names
     assert model.score(X, y) > 0.95
+    model = small(SharedBottom, numeric_features="auto").fit(X.to_numpy(), y)
     with pytest.raises(ValueError, match="X is sparse"):
-        small(SharedBottom, numeric_features="auto").fit(sparse.csr_matrix(X.to_numpy()), y)
+        model.predict(sparse.csr_matrix(X.to_numpy()))
+
+
+def test_auto_standardizes_a_sparse_matrix():
+    X, Y = (
+        sparse.csr_matrix(np.random.default_rng(0).integers(0, 9, (3000, 2))),
+        np.arange(3000) % 2,
+    )
+    model = small(SharedBottom, numeric_features="auto").fit(X, Y)
+    assert list(model.module_.embedding.blocks) == ["numeric", "categorical"]
 
 
 def test_nothing_warns():

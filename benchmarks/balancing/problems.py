@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from benchmarks.shared import PLAIN
 from sk_mtl import PLE, MMoE, SharedBottom
 from sk_mtl.balancing import BALANCERS, FixedBalancer, LossBalancer, ScheduleBalancer
 from sk_mtl.datasets import fetch_adult, fetch_census_income, make_correlated_tasks
@@ -66,7 +67,11 @@ class Problem:
 
     def models(self) -> dict[str, Any]:
         """Return the three architectures in the problem's sizes."""
-        common = {"tower_units": (self.towers,), "lr": self.lr, "task_types": self.task_types}
+        common = PLAIN | {
+            "tower_units": (self.towers,),
+            "lr": self.lr,
+            "task_types": self.task_types,
+        }
         gated = common | {"expert_units": (self.expert_width,)}
         half = {"n_task_experts": self.n_experts // 2, "n_shared_experts": self.n_experts // 2}
         return {

@@ -15,8 +15,8 @@ SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
 BATCH_SIZES = ((2_800, 32), (6_000, 64), (30_000, 128), (200_000, 256), (math.inf, 1024))
 """Rows per step for up to so many rows to train on: TabArena's rule for small data."""
 
-STOPPING_ROWS = 200
-"""From how many rows on ``early_stopping="auto"`` holds some out."""
+STOPPING_ROWS = 10_000
+"""Above how many rows ``early_stopping="auto"`` holds some out."""
 
 
 def auto_batch_size(n_rows: int) -> int:

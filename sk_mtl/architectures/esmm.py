@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sk_mtl._chains import ChainEstimator
 from sk_mtl.base import ArrayLike, NDArray
-from sk_mtl.nn import ProbabilityChain
+from sk_mtl.nn import ProbabilityChain, chain_rates
 
 
 class SharedEmbeddingBottom(nn.Module):
@@ -108,8 +108,8 @@ class ESMM(ChainEstimator):
         ndarray of shape (n_samples,) or (n_samples, n_tasks - 1)
             With two tasks pCVR, the probability of a conversion given a click, for every row,
             clicked or not. With more, one column for each step after the first. Of several
-            members it is the mean.
+            members it is the mean probability over that of the step before.
         """
-        steps = self._logits(X, "tower_logits").sigmoid()
-        rates = steps.unflatten(1, (self.module_.n_members, -1)).mean(1).numpy()[:, 1:]
+        steps = self._logits(X, "tower_logits").unflatten(1, (self.module_.n_members, -1))
+        rates = chain_rates(steps).numpy()[:, 1:]
         return rates[:, 0] if rates.shape[1] == 1 else rates

@@ -72,7 +72,7 @@ class SharedBottom(MultiTaskEstimator):
 
     Parameters
     ----------
-    bottom_units : tuple of int, default=(128, 64)
+    bottom_units : tuple of int, default=(256, 128)
         Widths of the shared network's layers.
     {common_parameters}
 
@@ -102,7 +102,7 @@ class SharedBottom(MultiTaskEstimator):
     (500, 4)
     """
 
-    bottom_units: Units = parameter((128, 64), NON_EMPTY_UNITS)
+    bottom_units: Units = parameter((256, 128), NON_EMPTY_UNITS)
 
     def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> nn.Module:
         return SharedBottomBottom(in_features, n_tasks, units=self.bottom_units, **network)

@@ -100,7 +100,13 @@ class NumberEncoder(ColumnEncoder):
     ) -> list[tuple[Any, ...]]:
         """Share the columns among encodings, and let these learn."""
         n, dense = len(self.columns_), cache(lambda: self._dense(block))
-        groups = resolve_encodings(self.numeric_features, table.names, self.columns_, dense, weight)
+        groups = resolve_encodings(
+            self.numeric_features,
+            table.names,
+            self.columns_,
+            None if sparse.issparse(block) else dense,
+            weight,
+        )
         if n == 0:
             return [Held("numeric", Standardize(), None, [], {})]
         found: list[tuple[Any, ...]] = []

@@ -42,7 +42,7 @@ def gate_weights(estimator: MultiTaskEstimator, X: ArrayLike) -> dict[str, list[
     >>> from sk_mtl.datasets import make_census_like
     >>> from sk_mtl.inspection import gate_weights
     >>> X, Y = make_census_like(500, random_state=0)
-    >>> model = MMoE(n_experts=4, max_epochs=2, random_state=0).fit(X, Y)
+    >>> model = MMoE(n_experts=4, n_members=1, max_epochs=2, random_state=0).fit(X, Y)
     >>> weights = gate_weights(model, X)
     >>> list(weights), weights["married"][0].shape
     (['high_income', 'married', 'log_wage'], (500, 4))

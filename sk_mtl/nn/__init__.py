@@ -30,7 +30,7 @@ from sk_mtl.nn.extraction import ExtractionLevel
 from sk_mtl.nn.gating import Gates, mix
 from sk_mtl.nn.members import fold_members, repeat_per_task, unfold_members
 from sk_mtl.nn.module import MultiTaskModule
-from sk_mtl.nn.probability import ProbabilityChain, logit_of_product
+from sk_mtl.nn.probability import ProbabilityChain, chain_rates, logit_of_product
 from sk_mtl.nn.stacked import ACTIVATIONS, Dropout, StackedLinear, StackedMLP, undrawn
 from sk_mtl.nn.towers import Towers
 
@@ -55,6 +55,7 @@ __all__ = [
     "TablesBlock",
     "Towers",
     "ValuesBlock",
+    "chain_rates",
     "fold_members",
     "logit_of_product",
     "mix",

@@ -1,5 +1,7 @@
 """Products of probabilities without leaving log space."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -47,3 +49,28 @@ class ProbabilityChain(nn.Module):
         for step in logits.unbind(1)[1:]:
             joint.append(logit_of_product(joint[-1], step))
         return torch.stack(joint, dim=1)
+
+
+def chain_rates(logits: Tensor) -> Tensor:
+    r"""Return the probability of each step given the one before, of several chains averaged.
+
+    .. math:: r_k = \frac{\sum_m p_{m,1} \cdots p_{m,k}}{\sum_m p_{m,1} \cdots p_{m,k-1}}
+
+    The product of a chain's averaged rates is then its averaged joint probability, which the mean
+    of the rates does not give.
+
+    Parameters
+    ----------
+    logits : Tensor of shape (B, M, K)
+        Conditional logits of K steps of M chains.
+
+    Returns
+    -------
+    Tensor of shape (B, K)
+        The rates.
+    """
+    # The difference of two large logarithms wants float64.
+    joint = nn.functional.logsigmoid(logits.double()).cumsum(2).logsumexp(1)
+    first = joint[:, :1] - math.log(logits.shape[1])
+    rates = torch.cat([first, joint.diff(dim=1)], dim=1)
+    return rates.exp().to(logits.dtype)

@@ -44,8 +44,10 @@ def choose_encodings(values: NDArray, weight: NDArray | None = None) -> list[Gro
 
     - `Standardize`: all columns.
     - `QuantileNormal` beside it: columns of more than 10 distinct values, from 500 rows on.
-    - `ExactValues` beside both: columns of whole numbers that have from 3 to min(2000, n / 20)
-      distinct values, from n = 2000 rows on.
+    - `ExactValues` of 8 numbers beside both, from n = 2000 rows on: columns of whole numbers that
+      have from 3 to min(2000, n / 20) distinct values, if the rows that do not hold the commonest
+      value are at least 10 times as many as the distinct values. (A column that is nearly always
+      0 has too few rows of each other value to learn from.)
 
     Rows beyond 100,000 are not looked at: those that are, are drawn with a fixed seed.
 
@@ -70,7 +72,7 @@ def choose_encodings(values: NDArray, weight: NDArray | None = None) -> list[Gro
     ...     print(encoding, columns)
     Standardize() [0, 1]
     QuantileNormal() [0]
-    ExactValues() [1]
+    ExactValues(embedding_dim=8) [1]
     """
     groups = [Group(Standardize(), list(range(values.shape[1])))]
     rows, _ = observed(values, weight)
@@ -79,16 +81,21 @@ def choose_encodings(values: NDArray, weight: NDArray | None = None) -> list[Gro
         return groups
     if n > SAMPLE:
         rows = rows[np.sort(np.random.default_rng(0).choice(n, SAMPLE, replace=False))]
-    distinct = [np.unique(column[~np.isnan(column)]) for column in rows.T]
-    many = [j for j, found in enumerate(distinct) if len(found) > 10]
-    most = min(2000, n / 20)
-    few = [
-        j
-        for j, found in enumerate(distinct)
-        if n >= 2000 and 3 <= len(found) <= most and (found == np.floor(found)).all()
-    ]
-    chosen = [Group(QuantileNormal(), many), Group(ExactValues(), few)]
+    many, few = [], []
+    for j, column in enumerate(rows.T):
+        found, counts = np.unique(column[~np.isnan(column)], return_counts=True)
+        if len(found) > 10:
+            many.append(j)
+        if n >= 2000 and 3 <= len(found) <= min(2000, n / 20) and _learnable(found, counts):
+            few.append(j)
+    chosen = [Group(QuantileNormal(), many), Group(ExactValues(embedding_dim=8), few)]
     return groups + [group for group in chosen if group.places]
+
+
+def _learnable(found: NDArray, counts: NDArray) -> bool:
+    """Say whether distinct values are whole numbers with enough rows each to learn from."""
+    rest = counts.sum() - counts.max()
+    return bool((found == np.floor(found)).all() and rest >= 10 * len(found))
 
 
 def resolve_encodings(
@@ -104,9 +111,9 @@ def resolve_encodings(
         Names of all columns of X.
     columns : sequence of int
         Positions of the numeric ones.
-    values : callable
+    values : callable or None
         Returns the numeric columns of the rows to learn from, (n, F) float64, if "auto" is to
-        look at them.
+        look at them. None if they are sparse: "auto" then standardizes.
     weight : ndarray of shape (n,) or None
         Weights of these rows.
 
@@ -142,7 +149,9 @@ def resolve_encodings(
         pairs = [(entry, rest) for entry in _entries(DEFAULT, "") if rest] + pairs
     by_rule = [place for entry, places in pairs if entry is None for place in places]
     groups = [Group(entry, places) for entry, places in pairs if entry is not None]
-    if by_rule:
+    if by_rule and values is None:
+        groups.append(Group(ENCODINGS[DEFAULT](), by_rule))
+    elif by_rule:
         chosen = choose_encodings(values()[:, by_rule], weight)
         groups += [Group(one, [by_rule[j] for j in places]) for one, places in chosen]
     return _merge(groups)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from benchmarks.shared import PLAIN
 from benchmarks.speed.clock import Clock
 from benchmarks.speed.workloads import Job, Sizes
 from sk_mtl import CGC, ESMM, PLE, MMoE, SharedBottom
@@ -38,7 +39,7 @@ class Contender:
 def estimator(job: Job, categorical: list, **changed: Any) -> Any:
     """Return an estimator of the job's sizes that trains until it is stopped."""
     workload, sizes = job.workload, job.sizes
-    common = {
+    common = PLAIN | {
         "categorical_features": categorical,
         "numeric_features": "passthrough",
         "embedding_dim": workload.embedding_dim,
