@@ -181,10 +181,10 @@ sparse_embeddings : "auto" or bool, default="auto"
     batch does not read stay as they are. "auto": tables with more than 50,000 slots. Only with
     an optimizer by name.
 batch_size : int, "auto" or None, default="auto"
-    Rows per step; None: all rows in one batch. "auto" goes by the rows to train on: 32 up to
-    2,800 of them, 64 up to 6,000, 128 up to 30,000, 256 up to 200,000, then 1024; in
-    `partial_fit` 256.
-max_epochs : int, default=8
+    Rows per step; None: all rows in one batch. "auto" goes by the rows to train on: 4 up to 300
+    of them, 8 up to 1,400, 16 up to 2,800, 32 up to 6,000, 64 up to 12,000, 128 up to 30,000,
+    256 up to 200,000, then 1024; in `partial_fit` 256.
+max_epochs : int, default=6
     Passes over the data at most.
 early_stopping : bool or "auto", default="auto"
     Whether to hold out rows, stop when what `monitor` watches on them no longer improves, and

@@ -87,7 +87,7 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
     lr_schedule: str = parameter("cosine", StrOptions(set(SCHEDULES)))
     clip_norm: float | None = parameter(None, POSITIVE, None)
     batch_size: Any = parameter("auto", StrOptions({"auto"}), AT_LEAST_ONE, None)
-    max_epochs: int = parameter(8, AT_LEAST_ONE)
+    max_epochs: int = parameter(6, AT_LEAST_ONE)
     early_stopping: Any = parameter("auto", StrOptions({"auto"}), "boolean")
     monitor: Any = parameter("valid_loss", str, callable)
     validation_fraction: float | None = parameter(

@@ -92,7 +92,7 @@ def bikes(seed: int) -> Split:
 
 
 def student(seed: int) -> Split:
-    frame = more("student-por.csv").apply(pd.to_numeric, errors="ignore")
+    frame = more("student-por.csv")
     labels = ["G3", "romantic", "higher"]
     return at_random(frame.drop(columns=["G1", "G2", *labels]), frame[labels], seed)
 

@@ -12,8 +12,11 @@ from torch.optim import lr_scheduler
 SCHEDULES = ("constant", "cosine", "one-cycle", "plateau")
 """The schedules of the learning rate that estimators accept."""
 
-BATCH_SIZES = ((2_800, 32), (6_000, 64), (30_000, 128), (200_000, 256), (math.inf, 1024))
-"""Rows per step for up to so many rows to train on: TabArena's rule for small data."""
+BATCH_SIZES = (
+    (300, 4), (1_400, 8), (2_800, 16), (6_000, 32), (12_000, 64), (30_000, 128), (200_000, 256),
+    (math.inf, 1024),
+)  # fmt: skip
+"""Rows per step for up to so many rows to train on: about 75 steps an epoch and more."""
 
 STOPPING_ROWS = 10_000
 """Above how many rows ``early_stopping="auto"`` holds some out."""
