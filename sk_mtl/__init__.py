@@ -15,7 +15,7 @@ Beside them:
 - `sk_mtl.datasets`: public files and synthetic tasks.
 - `sk_mtl.metrics`, `sk_mtl.model_selection`: scorers per task, folds and cross-validation for
   several tasks with missing labels; `TaskView`: one task as an estimator.
-- `load`, and the estimators' `save`: files without pickle.
+- `load`, and the estimators' `save`: files without pickle. `search_space`: what a search may try.
 - `sk_mtl.inspection`: what gates and losses did, and whether tasks conflict.
 - `sk_mtl.balancing`: how task losses become gradients.
 - `sk_mtl.tasks`: kinds of task; `sk_mtl.numeric`: encodings of numbers; `sk_mtl.nn`: the
@@ -26,6 +26,7 @@ Beside them:
 import importlib
 from typing import Any
 
+from sk_mtl._search_space import search_space
 from sk_mtl._training import NonFiniteLossError
 from sk_mtl._version import __version__
 from sk_mtl._views import TaskView
@@ -43,6 +44,7 @@ __all__ = [
     "TaskView",
     "__version__",
     "load",
+    "search_space",
 ]
 
 _SUBMODULES = (

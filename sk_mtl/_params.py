@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import field, fields
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,9 +11,20 @@ from sk_mtl._checks import per_task, weights_per_task
 from sk_mtl._compat import Interval, InvalidParameterError, validate_parameter_constraints
 
 
-def parameter(default: Any, *constraints: Any) -> Any:
-    """Declare an estimator's parameter: its default, and scikit-learn constraints on it."""
-    return field(default=default, metadata={"constraints": list(constraints)})
+class Range(NamedTuple):
+    """Numbers from `low` to `high`, both included if whole; even in logarithm if `log`."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+def parameter(default: Any, *constraints: Any, search: Range | list[Any] | None = None) -> Any:
+    """Declare an estimator's parameter: default, scikit-learn constraints, what a search tries.
+
+    `search` is a range of numbers or a list of choices; see `sk_mtl.search_space`.
+    """
+    return field(default=default, metadata={"constraints": list(constraints), "search": search})
 
 
 def check_parameters(estimator: Any) -> None:
@@ -171,7 +182,8 @@ lr_schedule : str, default="cosine"
     to 0.3 of itself whenever the validation loss has not fallen for three epochs. `partial_fit`
     keeps it constant.
 clip_norm : float, default=None
-    Greatest length of a step's gradient; a longer one is shortened. None: any length.
+    Greatest length of a step's gradient; a longer one is shortened. None: any length. Gradients
+    of sparse embeddings are shortened with the others and do not count in the length.
 weight_decay : float, default=0.0
     L2 penalty (decoupled with "adamw") on weight matrices; not on biases, embeddings and the
     scales of batch normalization.
@@ -190,7 +202,8 @@ early_stopping : bool or "auto", default="auto"
     Whether to hold out rows, stop when what `monitor` watches on them no longer improves, and
     restore the best epoch: its weights, and the state of optimizer and balancer. With
     `warm_start` the state that a fit begins with is the first to beat. "auto": above 10,000
-    rows, as scikit-learn's boosters do, and not in `partial_fit`.
+    rows, as scikit-learn's boosters do, and not in `partial_fit`. Six epochs, the default, are
+    fewer than `n_iter_no_change`: all are run then, and the best one is kept.
 monitor : str or callable, default="valid_loss"
     What early stopping watches: "valid_loss", the sum of the tasks' validation losses times
     `loss_weights`, whatever the balancer does; "valid_loss_<task>", that of one task; or a

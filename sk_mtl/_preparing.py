@@ -162,6 +162,8 @@ class PreparingMixin(PredictionMixin):
         rows = self._rows(here, parts, train, device)
         batch_size = self._batch_size(len(rows), stream=stream)
         training = self._training(device, batch_size)
+        if stream:  # its length is unknown, and with it where a schedule would end
+            training = replace(training, lr_schedule="constant")
         if stops_early:
             check_held_out(tasks, valid)
             names = self._build_objective(tasks).names

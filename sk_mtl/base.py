@@ -19,6 +19,7 @@ from sk_mtl._params import (
     NON_NEGATIVE,
     POSITIVE,
     UNITS,
+    Range,
     document,
     parameter,
     resolve_tower_units,
@@ -37,10 +38,12 @@ __all__ = [
     "AT_LEAST_ZERO",
     "NON_EMPTY_UNITS",
     "UNITS",
+    "WIDTHS",
     "ArrayLike",
     "MultiTaskEstimator",
     "NDArray",
     "Objective",
+    "Range",
     "Tasks",
     "Units",
     "parameter",
@@ -49,6 +52,11 @@ __all__ = [
 Units = tuple[int, ...] | list[int]
 
 DEFAULT_TOWER = (32,)
+
+# What a search tries, see `sk_mtl.search_space`.
+TOWERS = [(32,), (64,), (64, 32)]
+WIDTHS = [(32,), (64,), (128,), (128, 64)]
+NUMBERS = ["auto", ("standardize", "quantile"), ("standardize", "piecewise")]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -67,27 +75,29 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
     {common_attributes}
     """
 
-    tower_units: Any = parameter(DEFAULT_TOWER, tuple, list, dict)
+    tower_units: Any = parameter(DEFAULT_TOWER, tuple, list, dict, search=TOWERS)
     task_types: Any = parameter("auto", str, list, tuple, dict, Task, type)
     categorical_features: Any = parameter(
         "from_dtype", StrOptions({"from_dtype"}), "array-like", None
     )
-    numeric_features: Any = parameter("auto", str, list, tuple, dict, Encoding)
-    embedding_dim: Any = parameter(8, StrOptions({"auto"}), AT_LEAST_ONE, list, tuple, dict)
+    numeric_features: Any = parameter("auto", str, list, tuple, dict, Encoding, search=NUMBERS)
+    embedding_dim: Any = parameter(
+        8, StrOptions({"auto"}), AT_LEAST_ONE, list, tuple, dict, search=[4, 8, 16]
+    )
     n_members: int = parameter(4, AT_LEAST_ONE)
-    activation: str = parameter("relu", StrOptions(set(ACTIVATIONS)))
-    dropout: float = parameter(0.1, Interval(Real, 0, 1, closed="left"))
+    activation: str = parameter("relu", StrOptions(set(ACTIVATIONS)), search=["relu", "silu"])
+    dropout: float = parameter(0.1, Interval(Real, 0, 1, closed="left"), search=Range(0.0, 0.4))
     batch_norm: bool = parameter(False, "boolean")
     loss_weights: Any = parameter(None, "array-like", dict, None)
     balancer: Any = parameter("equal", StrOptions(set(BALANCERS)), LossBalancer)
     optimizer: Any = parameter("adam", StrOptions(set(OPTIMIZERS)), type)
-    lr: float = parameter(2e-3, POSITIVE)
-    weight_decay: float = parameter(0.0, NON_NEGATIVE)
+    lr: float = parameter(2e-3, POSITIVE, search=Range(5e-4, 5e-3, log=True))
+    weight_decay: float = parameter(0.0, NON_NEGATIVE, search=Range(1e-7, 1e-3, log=True))
     sparse_embeddings: Any = parameter("auto", StrOptions({"auto"}), "boolean")
     lr_schedule: str = parameter("cosine", StrOptions(set(SCHEDULES)))
     clip_norm: float | None = parameter(None, POSITIVE, None)
     batch_size: Any = parameter("auto", StrOptions({"auto"}), AT_LEAST_ONE, None)
-    max_epochs: int = parameter(6, AT_LEAST_ONE)
+    max_epochs: int = parameter(6, AT_LEAST_ONE, search=Range(4, 20))
     early_stopping: Any = parameter("auto", StrOptions({"auto"}), "boolean")
     monitor: Any = parameter("valid_loss", str, callable)
     validation_fraction: float | None = parameter(

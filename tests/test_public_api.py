@@ -42,6 +42,7 @@ def test_names():
     assert set(sk_mtl.__all__) == {
         *("CGC", "ESMM", "PLE", "MMoE", "SharedBottom"),
         *("ModelFileError", "NonFiniteLossError", "TaskView", "load", "__version__"),
+        "search_space",
     }
     assert set(sk_mtl.datasets.__all__) == {
         *("fetch_adult", "fetch_census_income"),

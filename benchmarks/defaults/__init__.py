@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.defaults.sets import SETS
 from benchmarks.defaults.study import ARCHITECTURES, TREES, Score, contestants, ours
-from benchmarks.shared import Report, table
+from benchmarks.shared import PLAIN, Report, table
 from sk_mtl import SharedBottom
 
 RUNS = 1
@@ -26,6 +26,9 @@ WITHOUT: dict[str, dict[str, Any]] = {
     "batches of 256": {"batch_size": 256},
     "embeddings by number of categories": {"embedding_dim": "auto"},
     "no early stopping": {"early_stopping": False},
+    "bottom of (128, 64)": {"bottom_units": (128, 64)},
+    "20 epochs": {"max_epochs": 20},
+    "all of these (sk_mtl 0.1)": {**PLAIN, "bottom_units": (128, 64)},
 }
 """One default at a time set back to what it was."""
 

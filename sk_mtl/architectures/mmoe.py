@@ -11,7 +11,9 @@ from sk_mtl.base import (
     AT_LEAST_ONE,
     NON_EMPTY_UNITS,
     UNITS,
+    WIDTHS,
     MultiTaskEstimator,
+    Range,
     Units,
     parameter,
 )
@@ -132,8 +134,8 @@ class MMoE(MultiTaskEstimator):
     (500, 3)
     """
 
-    n_experts: int = parameter(8, AT_LEAST_ONE)
-    expert_units: Units = parameter((64,), NON_EMPTY_UNITS)
+    n_experts: int = parameter(8, AT_LEAST_ONE, search=Range(2, 12))
+    expert_units: Units = parameter((64,), NON_EMPTY_UNITS, search=WIDTHS)
     gate_units: Units = parameter((), UNITS)
 
     def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> nn.Module:

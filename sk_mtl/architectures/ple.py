@@ -11,7 +11,9 @@ from sk_mtl.base import (
     AT_LEAST_ZERO,
     NON_EMPTY_UNITS,
     UNITS,
+    WIDTHS,
     MultiTaskEstimator,
+    Range,
     Units,
     parameter,
 )
@@ -126,9 +128,9 @@ class PLE(MultiTaskEstimator):
     """
 
     n_levels: int = parameter(2, AT_LEAST_ONE)
-    n_task_experts: int = parameter(4, AT_LEAST_ZERO)
-    n_shared_experts: int = parameter(4, AT_LEAST_ZERO)
-    expert_units: Units = parameter((64,), NON_EMPTY_UNITS)
+    n_task_experts: int = parameter(4, AT_LEAST_ZERO, search=Range(1, 6))
+    n_shared_experts: int = parameter(4, AT_LEAST_ZERO, search=Range(1, 6))
+    expert_units: Units = parameter((64,), NON_EMPTY_UNITS, search=WIDTHS)
     gate_units: Units = parameter((), UNITS)
 
     def _check_architecture(self) -> None:

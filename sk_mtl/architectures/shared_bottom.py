@@ -102,7 +102,9 @@ class SharedBottom(MultiTaskEstimator):
     (500, 4)
     """
 
-    bottom_units: Units = parameter((256, 128), NON_EMPTY_UNITS)
+    bottom_units: Units = parameter(
+        (256, 128), NON_EMPTY_UNITS, search=[(128, 64), (256, 128), (512, 256), (256, 256, 128)]
+    )
 
     def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> nn.Module:
         return SharedBottomBottom(in_features, n_tasks, units=self.bottom_units, **network)
