@@ -13,7 +13,9 @@ STUDIES = (
     "click_conversion",
     "correlated_tasks",
     "defaults",
+    "growth",
     "parallel_search",
+    "search",
     "speed",
     "stream",
 )

@@ -48,7 +48,7 @@ def run(runs: int, quick: bool, sets: list[str] | None = None, no_ablation: bool
             except (FileNotFoundError, OSError) as error:
                 print(f"{name}: left out, {error}", file=sys.stderr, flush=True)
                 break
-            for who, fit in contestants(index):
+            for who, fit in contestants(name, index):
                 score = fit(split)
                 scores.setdefault(name, {}).setdefault(who, []).append(score)
                 print(name, index, who, score, file=sys.stderr, flush=True)
@@ -66,21 +66,35 @@ def gap(by_who: dict[str, list[Score]], who: str) -> float:
     return float(np.mean([ours.mean - trees.mean for ours, trees in pairs]))
 
 
+def _who(scores: dict[str, dict[str, list[Score]]]) -> list[str]:
+    """Return all who took part, in their order."""
+    return list(dict.fromkeys(who for by_who in scores.values() for who in by_who))
+
+
 def _totals(scores: dict[str, dict[str, list[Score]]]) -> str:
     lines = []
-    for who in next(iter(scores.values())):
+    for who in _who(scores):
         row = [who]
         for choosing in (True, False):
-            gaps = [gap(s, who) for name, s in scores.items() if SETS[name].choosing == choosing]
+            gaps = [
+                gap(s, who)
+                for name, s in scores.items()
+                if SETS[name].choosing == choosing and who in s
+            ]
             if gaps:
-                row += [f"{np.mean(gaps):+.4f}", f"{min(gaps):+.4f}", f"{sum(g > 0 for g in gaps)}"]
-                row[-1] += f" of {len(gaps)}"
+                found = (np.mean(gaps), np.median(gaps), min(gaps))
+                row += [f"{value:+.4f}" for value in found]
+                row.append(f"{sum(g > 0 for g in gaps)} of {len(gaps)}")
             else:
-                row += ["", "", ""]
+                row += [""] * 4
         lines.append(row)
     header = [
         "model",
-        *(f"{w}, {p}" for p in ("choosing", "held out") for w in ("mean", "worst", "wins")),
+        *(
+            f"{w}, {p}"
+            for p in ("choosing", "held out")
+            for w in ("mean", "median", "worst", "wins")
+        ),
     ]
     return "Difference to HistGradientBoosting, mean metric of a set's tasks.\n\n" + table(
         header, lines
@@ -88,12 +102,15 @@ def _totals(scores: dict[str, dict[str, list[Score]]]) -> str:
 
 
 def _by_set(scores: dict[str, dict[str, list[Score]]]) -> str:
-    who = list(next(iter(scores.values())))
+    who = _who(scores)
     lines = []
     for name, by_who in scores.items():
         kind = "choosing" if SETS[name].choosing else "held out"
         cells = []
         for one in who:
+            if one not in by_who:
+                cells.append("")
+                continue
             seconds = np.mean([score.seconds for score in by_who[one]])
             mean = np.mean([score.mean for score in by_who[one]])
             cells.append(f"{mean:.4f} ({seconds:.1f} s)")
@@ -102,12 +119,17 @@ def _by_set(scores: dict[str, dict[str, list[Score]]]) -> str:
 
 
 def _by_task(scores: dict[str, dict[str, list[Score]]]) -> str:
-    who = list(next(iter(scores.values())))
+    who = _who(scores)
     lines = []
     for name, by_who in scores.items():
         for task in by_who[TREES][0].tasks:
-            cells = [np.mean([score.tasks[task] for score in by_who[one]]) for one in who]
-            lines.append([name, task, *(f"{cell:.4f}" for cell in cells)])
+            cells = [
+                f"{np.mean([score.tasks[task] for score in by_who[one]]):.4f}"
+                if one in by_who
+                else ""
+                for one in who
+            ]
+            lines.append([name, task, *cells])
     return table(["set", "task", *who], lines)
 
 
@@ -139,8 +161,10 @@ def _findings(scores: dict[str, dict[str, list[Score]]]) -> list[str]:
         f"(asked for: +0.006); its worst set is {worst}, {gap(scores[worst], best):+.4f} "
         "(asked for: -0.003)."
     ]
-    others = ", ".join(f"{who} {np.mean(values):+.4f}" for who, values in gaps.items())
-    findings.append(f"Means of the four: {others} (asked for: above 0).")
+    others = ", ".join(
+        f"{who} {np.mean(values):+.4f} and {np.median(values):+.4f}" for who, values in gaps.items()
+    )
+    findings.append(f"Means and medians of the four: {others} (asked for: means above 0).")
     slow = []
     for name, by_who in scores.items():
         own, trees = (np.mean([s.seconds for s in by_who[who]]) for who in (best, TREES))
