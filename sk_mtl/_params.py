@@ -156,7 +156,8 @@ embedding_dim : int, "auto", list or dict, default=8
 n_members : int, default=4
     Number of whole networks (experts, gates, towers) on one shared embedding. They start from
     different weights and train at once on the mean of their losses; predicted is the mean of
-    their probabilities and values. ``predict_proba(X, members=True)`` shows each.
+    their probabilities and values. ``predict(X, members=True)`` and ``predict_proba(X,
+    members=True)`` show each.
 activation : str, default="relu"
     Activation of hidden layers: "relu", "gelu", "silu", "tanh", "elu", "selu", "leaky_relu"
     or "sigmoid".

@@ -161,22 +161,35 @@ class PredictionMixin(BaseEstimator):
     def _split_logits(self, logits: "torch.Tensor") -> list[NDArray]:
         return [block.numpy() for block in mean_blocks(self.tasks_, logits)]
 
-    def predict(self, X: ArrayLike) -> NDArray:
+    def _member_blocks(self, X: Any) -> list[NDArray]:
+        """Return each task's block of each member, (M, n, columns)."""
+        return [block.numpy() for block in member_blocks(self.tasks_, self._logits(X))]
+
+    def predict(self, X: ArrayLike, *, members: bool = False) -> NDArray:
         """Predict every task's label or value.
 
         Parameters
         ----------
         X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
             The rows.
+        members : bool, default=False
+            Whether to return what each of `n_members` members predicts; their spread says how
+            sure the mean is.
 
         Returns
         -------
-        ndarray of shape (n_samples,) or (n_samples, n_tasks)
+        ndarray of shape (n_samples,) or (n_samples, n_tasks), with `members` (n_members, ...)
             Labels as they stood in y, and values on their own scale; one-dimensional if y was.
             Tasks of different kinds (strings and numbers) share an array of dtype object, and so
             do values with whole numbers too large for a float.
         """
-        blocks = self._blocks(X)
+        if not members:
+            return self._labels(self._blocks(X))
+        each = self._member_blocks(X)
+        return np.stack([self._labels([b[m] for b in each]) for m in range(len(each[0]))])
+
+    def _labels(self, blocks: list[NDArray]) -> NDArray:
+        """Return labels and values by the tasks' blocks."""
         columns = [task.decode(block) for task, block in zip(self.tasks_, blocks, strict=True)]
         return columns[0] if self._fitted_.single else side_by_side(columns)
 
@@ -221,10 +234,7 @@ class PredictionMixin(BaseEstimator):
         -------
         dict of str to ndarray of shape (n_samples, n_classes) or (n_members, n_samples, n_classes)
         """
-        if members:
-            blocks = [block.numpy() for block in member_blocks(self.tasks_, self._logits(X))]
-        else:
-            blocks = self._blocks(X)
+        blocks = self._member_blocks(X) if members else self._blocks(X)
         by_task = zip(self.tasks_, blocks, strict=True)
         return {task.name: block for task, block in by_task if task.classes_ is not None}
 

@@ -19,6 +19,7 @@ def test_guide_runs_from_top_to_bottom(tmp_path, monkeypatch):
     mpl.use("Agg")
     monkeypatch.chdir(tmp_path)
     pytest.importorskip("safetensors", reason="an extra; the guide saves with it")
+    pytest.importorskip("optuna", reason="an extra; the guide searches with it")
     names = {}
     code = blocks("python")
     assert len(code) >= 8
@@ -27,6 +28,7 @@ def test_guide_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert list(names["again"].task_names_) == ["high_income", "married", "log_wage"]
     assert names["stream"].n_iter_ == 3
     assert "spread" in names["watched"].history_
+    assert names["best"].lr == names["study"].best_params["lr"]
 
 
 @pytest.mark.slow

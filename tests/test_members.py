@@ -287,12 +287,16 @@ def test_every_kind_of_task_predicts_the_mean_of_its_members():
     width = sum(task.n_logits for task in model.tasks_)
     assert logits.shape == (len(Y), M * width)
     predicted, decisions = model.predict(TABLE.X), model.decision_function(TABLE.X)
+    each = model.predict(TABLE.X, members=True)
+    assert each.shape == (M, *predicted.shape)
     by_name, start = model.predict_task_proba(TABLE.X, members=True), 0
     for k, (task, where) in enumerate(zip(model.tasks_, logit_slices(model.tasks_), strict=True)):
         blocks = [task.link(logits[:, m * width :][:, where]).numpy() for m in range(M)]
         assert not np.allclose(blocks[0], blocks[1])
         mean = np.mean(blocks, axis=0)
         assert np.array_equal(predicted[:, k], task.decode(mean).astype(object))
+        for m, block in enumerate(blocks):
+            assert np.array_equal(each[m, :, k], task.decode(block).astype(object))
         if task.classes_ is None:
             assert task.name not in by_name
             continue
@@ -328,6 +332,20 @@ def test_a_single_task():
     assert decision.shape == (len(y),)
     assert np.array_equal(model.classes_[(decision > 0).astype(int)], model.predict(TABLE.X))
     assert model.score(TABLE.X, y) > 0.7
+    each = model.predict(TABLE.X, members=True)
+    assert each.shape == (2, len(y))
+    assert set(each.ravel()) <= set(model.classes_)
+
+
+def test_members_of_predict_spread_around_the_mean_of_values():
+    model = fitted(SharedBottom)
+    each, mean = model.predict(TABLE.X, members=True), model.predict(TABLE.X)
+    k = next(k for k, task in enumerate(model.tasks_) if task.classes_ is None)
+    values = each[:, :, k].astype(float)
+    assert values.std(0).max() > 1e-3
+    np.testing.assert_allclose(values.mean(0), mean[:, k].astype(float), rtol=1e-12)
+    one = fitted(SharedBottom, n_members=1)
+    assert np.array_equal(one.predict(TABLE.X, members=True)[0], one.predict(TABLE.X))
 
 
 def test_decisions_of_sure_members_are_finite():
