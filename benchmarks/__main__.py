@@ -14,6 +14,7 @@ STUDIES = (
     "correlated_tasks",
     "defaults",
     "growth",
+    "members",
     "parallel_search",
     "search",
     "speed",

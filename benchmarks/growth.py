@@ -5,11 +5,8 @@ generated tasks read six factors that they share, smooth ones, a step and a prod
 weights of their own. Each fit has a process of its own.
 """
 
-import multiprocessing
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +16,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.shared import Report, table
-from benchmarks.speed.clock import peak_memory
+from benchmarks.speed.clock import apart, held, peak_memory
 from sk_mtl import SharedBottom
 
 RUNS = 1
@@ -91,15 +88,6 @@ def measure(who: str, n: int, n_tasks: int, seed: int) -> Found:
     return Found(float(auc), seconds, memory)
 
 
-def held() -> float:
-    """Return this process's resident memory, MiB; where that is unknown, the largest so far."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return peak_memory()
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
-
-
 def _one_for_all(X: pd.DataFrame, Y: pd.DataFrame, seed: int) -> Any:
     names, labels = list(Y), Y.squeeze(axis=1)
     model = SharedBottom(random_state=seed).fit(X, labels)
@@ -154,9 +142,7 @@ def _line(found: dict[Any, list[Found]], case: tuple[int, int], label: str) -> l
     return [label, *cells, f"{ours[1] / trees[1]:.1f}", f"{ours[2]:.0f}", f"{trees[2]:.0f}"]
 
 
-def _apart(who: str, n: int, n_tasks: int, seed: int) -> Found:
-    """Measure in a process of its own."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        found = pool.submit(measure, who, n, n_tasks, seed).result()
-    print(n, n_tasks, who, found, file=sys.stderr, flush=True)
+def _apart(*case: Any) -> Found:
+    found = apart(measure, *case)
+    print(*case, found, file=sys.stderr, flush=True)
     return found

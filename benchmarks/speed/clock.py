@@ -1,8 +1,11 @@
-"""When the steps of a training run ended, and when the run has been long enough."""
+"""When steps ended, when a run has been long enough, and what memory a process holds."""
 
 import math
+import multiprocessing
 import resource
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +66,18 @@ def peak_memory() -> float:
         lines = status.read_text().splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def held() -> float:
+    """Return this process's resident memory, MiB; where that is unknown, the largest so far."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return peak_memory()
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def apart(measure: Callable[..., Any], *case: Any) -> Any:
+    """Return what a function returns in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *case).result()
