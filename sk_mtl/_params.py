@@ -153,11 +153,11 @@ embedding_dim : int, "auto", list or dict, default=8
     Width of the categories' embeddings: for all columns, or per column as a list or a dict by
     name ("auto" for those not named). "auto" grows with the number of categories, from 4 to 64
     in powers of two.
-n_members : int, default=4
+n_members : int or "auto", default="auto"
     Number of whole networks (experts, gates, towers) on one shared embedding. They start from
     different weights and train at once on the mean of their losses; predicted is the mean of
     their probabilities and values. ``predict(X, members=True)`` and ``predict_proba(X,
-    members=True)`` show each.
+    members=True)`` show each. "auto": four up to 10,000 rows, else one; one in `partial_fit`.
 activation : str, default="relu"
     Activation of hidden layers: "relu", "gelu", "silu", "tanh", "elu", "selu", "leaky_relu"
     or "sigmoid".

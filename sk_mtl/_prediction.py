@@ -70,7 +70,8 @@ class Fitted(NamedTuple):
     """What a fitted estimator keeps beside its public attributes.
 
     ``weight_scale`` is what weights were divided by, ``hold_out`` the rule by which rows were held
-    out or None, and ``streamed`` says whether `partial_fit` trained last.
+    out or None, ``streamed`` says whether `partial_fit` trained last, and ``n_members`` is the
+    number of members of the network.
     """
 
     encoder: FeatureEncoder
@@ -80,6 +81,7 @@ class Fitted(NamedTuple):
     weight_scale: float = 1.0
     hold_out: HoldOut | None = None
     streamed: bool = False
+    n_members: int = 1
 
 
 class PredictionMixin(BaseEstimator):

@@ -22,6 +22,7 @@ from sk_mtl._training import (
     RestoreBest,
     Training,
     auto_batch_size,
+    auto_members,
     carry_optimizer_state,
     make_net,
     place_of_rows,
@@ -103,6 +104,7 @@ class PreparingMixin(PredictionMixin):
     if TYPE_CHECKING:
         # What `sk_mtl.base.MultiTaskEstimator` declares.
         early_stopping: Any
+        n_members: Any
         batch_norm: bool
         validation_fraction: float | None
         random_state: Any
@@ -123,7 +125,9 @@ class PreparingMixin(PredictionMixin):
         dtype: str
         verbose: int
 
-        def _build_module(self, tasks: Tasks, specs: Any, generator: Any) -> MultiTaskModule: ...
+        def _build_module(
+            self, tasks: Tasks, specs: Any, generator: Any, n_members: int
+        ) -> MultiTaskModule: ...
         def _build_objective(self, tasks: Tasks) -> Objective: ...
         def _column_encoders(self) -> Sequence[ColumnEncoder]: ...
         def _task_kinds(self, names: list[str]) -> list[Any]: ...
@@ -158,7 +162,8 @@ class PreparingMixin(PredictionMixin):
             valid, scored = self._rows(here, parts, held, device), here.scored(held)
         params, single = self._copy_params(), given.labels.single
         rule = rule if params["warm_start"] else None  # only then rows are held out again
-        fitted = Fitted(encoder, params, seed, single, here.scale, rule, stream)
+        n_members = self._count_members(len(given.table), before, stream=stream)
+        fitted = Fitted(encoder, params, seed, single, here.scale, rule, stream, n_members)
         rows = self._rows(here, parts, train, device)
         batch_size = self._batch_size(len(rows), stream=stream)
         training = self._training(device, batch_size)
@@ -169,7 +174,7 @@ class PreparingMixin(PredictionMixin):
             names = self._build_objective(tasks).names
             monitor = resolve_monitor(self.monitor, names, tasks, fitted, scored)
             training = replace(training, patience=self.n_iter_no_change, monitor=monitor)
-        net = self._make_net(tasks, encoder, training, generator, goes_on, stream=stream)
+        net = self._make_net(tasks, fitted, training, generator, goes_on, stream=stream)
         return Ready(net, rows, valid, tasks, fitted, len(net.history))
 
     def _begin(
@@ -231,6 +236,14 @@ class PreparingMixin(PredictionMixin):
             return Encoded(table, labels, targets, weight, scale, None)
         kept, targets, weight = sample
         return Encoded(table.take(kept), labels, targets, weight, scale, kept)
+
+    def _count_members(self, n_rows: int, before: Fitted | None, *, stream: bool) -> int:
+        """Return the number of members: "auto" goes by the rows of the first fit."""
+        if before is not None:
+            return before.n_members
+        if self.n_members == "auto":
+            return 1 if stream else auto_members(n_rows)
+        return self.n_members
 
     def _stops_early(self, n_rows: int, *, stream: bool) -> bool:
         """Whether training stops early: "auto" wants rows enough to hold some out."""
@@ -328,7 +341,7 @@ class PreparingMixin(PredictionMixin):
     def _make_net(
         self,
         tasks: Tasks,
-        encoder: FeatureEncoder,
+        fitted: Fitted,
         training: Training,
         generator: torch.Generator,
         goes_on: bool,
@@ -344,7 +357,8 @@ class PreparingMixin(PredictionMixin):
         """
         old = self.net_ if goes_on else None
         if old is None:
-            module = self._build_module(tasks, encoder.spec_, generator)
+            spec = fitted.encoder.spec_
+            module = self._build_module(tasks, spec, generator, fitted.n_members)
         elif stream and self._serves(old, training):
             return old
         else:

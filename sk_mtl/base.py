@@ -84,7 +84,7 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
     embedding_dim: Any = parameter(
         8, StrOptions({"auto"}), AT_LEAST_ONE, list, tuple, dict, search=[4, 8, 16]
     )
-    n_members: int = parameter(4, AT_LEAST_ONE)
+    n_members: Any = parameter("auto", StrOptions({"auto"}), AT_LEAST_ONE)
     activation: str = parameter("relu", StrOptions(set(ACTIVATIONS)), search=["relu", "silu"])
     dropout: float = parameter(0.1, Interval(Real, 0, 1, closed="left"), search=Range(0.0, 0.4))
     batch_norm: bool = parameter(False, "boolean")
@@ -156,7 +156,7 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
         return labels
 
     def _build_module(
-        self, tasks: Tasks, specs: Any, generator: torch.Generator
+        self, tasks: Tasks, specs: Any, generator: torch.Generator, n_members: int = 1
     ) -> MultiTaskModule:
         """Return the network for given tasks and features, its weights drawn from `generator`."""
         embedding = FeatureEmbedding.from_specs(specs, generator)
@@ -166,8 +166,8 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
             "batch_norm": self.batch_norm,
             "generator": generator,
         }
-        if self.n_members > 1:
-            network["n_members"] = self.n_members
+        if n_members > 1:
+            network["n_members"] = n_members
         n_extra = self._build_objective(tasks).extra_outputs
         bottom = self._build_bottom(embedding.out_features, len(tasks) + n_extra, **network)
         names, widths = [task.name for task in tasks], [task.n_logits for task in tasks]
@@ -176,7 +176,7 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
         towers = Towers(bottom.out_features, units, widths + [1] * n_extra, **network)
         n_logits = sum(widths) if n_extra else None
         head = self._build_head()
-        return MultiTaskModule(embedding, bottom, towers, head, n_logits, self.n_members)
+        return MultiTaskModule(embedding, bottom, towers, head, n_logits, n_members)
 
     # Fit --------------------------------------------------------------------------------------
 

@@ -114,7 +114,7 @@ class PersistenceMixin(BaseEstimator):
         generator = torch.Generator()
         with undrawn():
             net = shell._make_net(
-                self.tasks_, fitted.encoder, training, generator, goes_on=False, trains=goes_on
+                self.tasks_, fitted, training, generator, goes_on=False, trains=goes_on
             )
         # The tensors themselves become the weights: nothing is copied that is where it belongs.
         net.module_.load_state_dict(weights, assign=torch.device(net.device).type == "cpu")
@@ -330,6 +330,7 @@ def _describe(estimator: Any) -> dict[str, Any]:
         "single": fitted.single,
         "weight_scale": fitted.weight_scale,
         "hold_out": None if fitted.hold_out is None else _rule_to_json(fitted.hold_out),
+        "n_members": fitted.n_members,
         "seen": get_seen(estimator.net_),
         "n_features_in_": estimator.n_features_in_,
         "feature_names_in_": _to_json(getattr(estimator, "feature_names_in_", None)),
@@ -371,6 +372,7 @@ def _rebuild(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
         config["single"],
         config["weight_scale"],
         None if config["hold_out"] is None else _rule_from_json(config["hold_out"]),
+        n_members=config.get("n_members", 1),
     )
     estimator._epochs_ = _rows(_from_json(config["history"]))
     estimator._describe_tasks(tuple(map(_from_json, config["tasks"])))

@@ -131,7 +131,8 @@ def randomize(module, seed=0, std=0.5):
 def build_module(name, kinds, *, seed=0, **given):
     """Return an architecture's whole module as its estimator builds it."""
     generator = torch.Generator().manual_seed(seed)
-    return make_estimator(name, **given)._build_module(make_tasks(kinds), SPECS, generator)
+    estimator, n_members = make_estimator(name, **given), given.get("n_members", 1)
+    return estimator._build_module(make_tasks(kinds), SPECS, generator, n_members)
 
 
 def make_module(name, n_tasks=3, *, kinds=None, seed=0, towers=0, **given):

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import PLAIN, everywhere, make_table, small
+from conftest import PLAIN, by_pickle, everywhere, make_table, small
 from skorch.callbacks import Callback
 from torch.testing import assert_close
 
-from sk_mtl import MMoE, SharedBottom
+from sk_mtl import MMoE, SharedBottom, load
 from sk_mtl._training import auto_batch_size
 
 TABLE = make_table()
@@ -254,10 +254,38 @@ def test_auto_early_stopping_with_few_rows_records_what_is_held_out_and_goes_on(
     assert model.history_["valid_loss"].notna().all()
 
 
+@pytest.mark.parametrize(("n", "members"), [(60, 4), (10_000, 4), (10_001, 1)])
+def test_auto_members_go_by_the_rows(n, members):
+    model, X, y = plain(n, n_members="auto", batch_size=None)
+    assert model.fit(X, y).module_.n_members == members
+    assert model.predict(X[:5], members=True).shape == (members, 5)
+
+
+def test_auto_members_stay_as_they_were(tmp_path):
+    model, X, y = plain(60, n_members="auto", warm_start=True)
+    model.fit(X, y)
+    expected = model.predict_proba(X, members=True)
+    path = tmp_path / "model.safetensors"
+    model.save(path)
+    for copy in (by_pickle(model), load(path)):
+        assert copy.get_params()["n_members"] == "auto"
+        assert np.array_equal(copy.predict_proba(X, members=True), expected)
+    # A later fit on other rows goes on with the members that there are.
+    more = np.repeat(X, 200, axis=0), np.repeat(y, 200)
+    assert model.fit(*more).module_.n_members == 4
+    assert model.partial_fit(X, y).module_.n_members == 4
+
+
+def test_auto_members_of_a_stream():
+    model, X, y = plain(60, n_members="auto")
+    assert model.partial_fit(X, y).module_.n_members == 1
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("lr_schedule", "step"), ("lr_schedule", None), ("clip_norm", 0.0), ("clip_norm", -1.0),
-     ("batch_size", "small"), ("early_stopping", "sometimes"), ("early_stopping", None)],
+     ("n_members", 0), ("n_members", "many"), ("batch_size", "small"),
+     ("early_stopping", "sometimes"), ("early_stopping", None)],
 )  # fmt: skip
 def test_bad_values_are_named(name, value):
     with pytest.raises(ValueError, match=f"The '{name}' parameter of MMoE must be"):

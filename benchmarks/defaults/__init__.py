@@ -20,6 +20,7 @@ QUICK_RUNS = 1
 WITHOUT: dict[str, dict[str, Any]] = {
     "as they are": {},
     "one member": {"n_members": 1},
+    "four members": {"n_members": 4},
     "numbers standardized only": {"numeric_features": "standardize"},
     "constant learning rate 1e-3": {"lr_schedule": "constant", "lr": 1e-3},
     "no dropout": {"dropout": 0.0},
@@ -36,9 +37,16 @@ WITHOUT: dict[str, dict[str, Any]] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sets", nargs="*", choices=list(SETS), help="default: all that are here")
     parser.add_argument("--no-ablation", action="store_true", help="leave out what each one buys")
+    parser.add_argument("--without", nargs="*", default=[], help="models to leave out")
 
 
-def run(runs: int, quick: bool, sets: list[str] | None = None, no_ablation: bool = False) -> Report:
+def run(
+    runs: int,
+    quick: bool,
+    sets: list[str] | None = None,
+    no_ablation: bool = False,
+    without: tuple[str, ...] = (),
+) -> Report:
     names = sets or (["Student", "Diabetes"] if quick else list(SETS))
     scores: dict[str, dict[str, list[Score]]] = {}
     for name in names:
@@ -49,6 +57,8 @@ def run(runs: int, quick: bool, sets: list[str] | None = None, no_ablation: bool
                 print(f"{name}: left out, {error}", file=sys.stderr, flush=True)
                 break
             for who, fit in contestants(name, index):
+                if who in without:
+                    continue
                 score = fit(split)
                 scores.setdefault(name, {}).setdefault(who, []).append(score)
                 print(name, index, who, score, file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
 """Training: the only package that imports skorch. It knows neither pandas nor estimators."""
 
-from sk_mtl._training.budget import SCHEDULES, STOPPING_ROWS, auto_batch_size
+from sk_mtl._training.budget import SCHEDULES, STOPPING_ROWS, auto_batch_size, auto_members
 from sk_mtl._training.callbacks import EpochHook, RestoreBest
 from sk_mtl._training.devices import available_device, place_of_rows, resolve_device
 from sk_mtl._training.loop import fit_epochs, fit_further, predict_logits
@@ -31,6 +31,7 @@ __all__ = [
     "RestoreBest",
     "Training",
     "auto_batch_size",
+    "auto_members",
     "available_device",
     "carry_optimizer_state",
     "fit_epochs",

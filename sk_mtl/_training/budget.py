@@ -21,6 +21,9 @@ BATCH_SIZES = (
 STOPPING_ROWS = 10_000
 """Above how many rows ``early_stopping="auto"`` holds some out."""
 
+MEMBER_ROWS = 10_000
+"""Up to how many rows ``n_members="auto"`` trains several members."""
+
 
 def auto_batch_size(n_rows: int) -> int:
     """Return the rows per step that ``batch_size="auto"`` means.
@@ -29,6 +32,14 @@ def auto_batch_size(n_rows: int) -> int:
     which use the processor better.
     """
     return next(size for limit, size in BATCH_SIZES if n_rows <= limit)
+
+
+def auto_members(n_rows: int) -> int:
+    """Return the number of members that ``n_members="auto"`` means.
+
+    Several steady what little data says; with more of it one is as good, in a third of the time.
+    """
+    return 4 if n_rows <= MEMBER_ROWS else 1
 
 
 def make_schedule(
