@@ -1,7 +1,8 @@
 """Measures default sk_mtl beside one default booster per task, and what each default buys.
 
 Raw frames, no tuning; AUC of two classes (of more: one versus the rest, the mean), R² of values.
-Defaults were chosen on the choosing sets and confirmed on the held-out ones, which played no part.
+Defaults were chosen on the choosing sets and confirmed on the held-out ones, which played no part
+(Census income was looked at once, while members were a prototype).
 """
 
 import argparse
