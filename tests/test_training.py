@@ -413,7 +413,7 @@ def test_an_unknown_category_reads_all_that_was_seen(sparse):
     new = pd.DataFrame({"c": ["never seen"]})
     before = model.predict_proba(new)[0, 1]
     model.partial_fit(X[X["c"] == "c7"].iloc[:1], np.array([1]))
-    assert model.predict_proba(new)[0, 1] == pytest.approx(before, abs=0.02)
+    assert model.predict_proba(new)[0, 1] == pytest.approx(before, abs=0.05)
     table = model.module_.embedding.blocks["categorical"].tables[0].detach()
     counts = torch.tensor([(c == v).sum() for v in range(10)], dtype=torch.float64)
     counts[7] += 1
