@@ -50,6 +50,7 @@ LAYERS = {
             "nn", "numeric", "persistence", "tasks",
         },
     ),
+    "_search_space": ({"scipy"}, {"_params", "base"}),
     "_chains": ({"numpy"}, {"base", "data", "tasks"}),
     "architectures": ({"torch"}, {"_chains", "_training", "base", "nn"}),
     "metrics": (SCIENCE, {"_compat", "_views", "data"}),
@@ -59,7 +60,10 @@ LAYERS = {
         {"_training", "balancing", "base", "data", "nn", "tasks"},
     ),
     "datasets": (SCIENCE, set()),
-    "__init__": (set(), {"_training", "_version", "_views", "architectures", "persistence"}),
+    "__init__": (
+        set(),
+        {"_search_space", "_training", "_version", "_views", "architectures", "persistence"},
+    ),
 }  # fmt: skip
 """What each layer may import. `__main__` is a user of the package, and imports what it likes."""
 
