@@ -1,12 +1,14 @@
-"""Checks of parameters. Every layer may import them: they need the standard library only.
+"""Parameters: checks of them, and objects that have some.
 
-`name` is the parameter's full name as users write it, such as ``balancer__alpha``.
+Every layer may import this module: it needs the standard library only. `name` is the parameter's
+full name as users write it, such as ``balancer__alpha``.
 """
 
+import inspect
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 
 class ParameterError(ValueError, TypeError):
@@ -129,3 +131,62 @@ def _error(
     owner = "" if task is None else f" of task {task!r}"
     hint = f"; {remedy}" if remedy else ""
     return ParameterError(f"`{name}`{owner} must be {rule}, got {value!r}{hint}.")
+
+
+class Options:
+    """Base of objects whose constructor stores its options under their names."""
+
+    @classmethod
+    def _options(cls) -> dict[str, Any]:
+        """Return the constructor's options with their defaults."""
+        parameters = inspect.signature(cls).parameters.values()
+        named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        return {p.name: p.default for p in named}
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the options.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            For scikit-learn; options have no parameters of their own.
+        """
+        return {name: getattr(self, name) for name in self._options()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set options; they count from the next fit.
+
+        Parameters
+        ----------
+        **params
+            Values by name.
+        """
+        known = self._options()
+        for name, value in params.items():
+            if name not in known:
+                raise ValueError(
+                    f"{type(self).__name__} has no option {name!r}; it has {sorted(known)}."
+                )
+            setattr(self, name, value)
+        return self
+
+    def _shown(self) -> list[str]:
+        """Return the options that are not the default, as they print."""
+        defaults = self._options()
+        return [
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if repr(value) != repr(defaults[name])
+        ]
+
+    def __repr__(self) -> str:
+        """Return the class and the options that are not the default."""
+        return f"{type(self).__name__}({', '.join(self._shown())})"
+
+
+def subclasses(base: type[Any]) -> Iterator[type[Any]]:
+    """Yield all imported subclasses of a class, the nearest first."""
+    waiting = base.__subclasses__()
+    for cls in waiting:
+        yield cls
+        waiting += cls.__subclasses__()

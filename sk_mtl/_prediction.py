@@ -16,7 +16,6 @@ from sk_mtl.data import FeatureEncoder, HoldOut, Rows, Table, check_labels, chec
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import (
     Task,
-    count_members,
     declared_kinds,
     logit_slices,
     mean_blocks,
@@ -259,7 +258,7 @@ class PredictionMixin(BaseEstimator):
             one), else one per class. One-dimensional for a single task of two classes.
         """
         logits, slices = self._logits(X), logit_slices(self.tasks_)
-        if count_members(self.tasks_, logits) == 1:
+        if self._fitted_.n_members == 1:
             columns = [
                 task.decision(logits[:, at].numpy())
                 for task, at in zip(self.tasks_, slices, strict=True)

@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
+from sk_mtl._checks import subclasses
 from sk_mtl._prediction import Fitted
 from sk_mtl._training import (
     available_device,
@@ -340,11 +341,9 @@ def _describe(estimator: Any) -> dict[str, Any]:
 
 def _find_class(name: str) -> type[Any]:
     """Return the imported estimator class of a name; a file can bring none of its own."""
-    waiting: list[type] = [PersistenceMixin]
-    for cls in waiting:
-        if cls.__name__ == name and cls is not PersistenceMixin:
+    for cls in subclasses(PersistenceMixin):
+        if cls.__name__ == name:
             return cls
-        waiting += cls.__subclasses__()
     raise ValueError(f"unknown architecture {name!r}; import the module that defines it first")
 
 

@@ -1,19 +1,18 @@
 """The contract of an encoding of numbers."""
 
-import inspect
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sk_mtl._checks import check_choice, check_count, check_number
+from sk_mtl._checks import Options, check_choice, check_count, check_number
 
 STEPS = 8
 """A column whose values lie within so many float steps of one another is constant."""
 
 
-class Encoding(ABC):
+class Encoding(Options, ABC):
     """How some numeric columns enter the network.
 
     A new encoding is one subclass and one `sk_mtl.nn.Block`. Its constructor stores its options
@@ -55,7 +54,7 @@ class Encoding(ABC):
             ``generator``.
         """
 
-    def check(self) -> None:  # noqa: B027 (options need no check where there are none)
+    def check(self) -> None:
         """Check the options.
 
         Raises
@@ -63,48 +62,6 @@ class Encoding(ABC):
         ValueError
             If one cannot be used.
         """
-
-    @classmethod
-    def _options(cls) -> dict[str, Any]:
-        """Return the constructor's options with their defaults."""
-        return {p.name: p.default for p in inspect.signature(cls).parameters.values()}
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the options.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            For scikit-learn; options have no parameters of their own.
-        """
-        return {name: getattr(self, name) for name in self._options()}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set options; they count from the next fit.
-
-        Parameters
-        ----------
-        **params
-            Values by name.
-        """
-        known = self._options()
-        for name, value in params.items():
-            if name not in known:
-                raise ValueError(
-                    f"{type(self).__name__} has no option {name!r}; it has {sorted(known)}."
-                )
-            setattr(self, name, value)
-        return self
-
-    def __repr__(self) -> str:
-        """Return the class and the options that are not the default."""
-        defaults = self._options()
-        shown = [
-            f"{name}={value!r}"
-            for name, value in self.get_params().items()
-            if repr(value) != repr(defaults[name])
-        ]
-        return f"{type(self).__name__}({', '.join(shown)})"
 
     def _count(self, option: str, minimum: int = 1) -> None:
         """Check that an option is a whole number."""

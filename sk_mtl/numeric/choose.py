@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_mtl._checks import subclasses
 from sk_mtl.numeric.affine import Passthrough, Standardize
 from sk_mtl.numeric.base import Encoding
 from sk_mtl.numeric.learned import observed
@@ -227,9 +228,7 @@ def find_encoding_class(name: str) -> type[Encoding]:
     ValueError
         If there is none.
     """
-    waiting: list[type[Encoding]] = [*ENCODINGS.values(), *Encoding.__subclasses__()]
-    for cls in waiting:
+    for cls in (*ENCODINGS.values(), *subclasses(Encoding)):
         if cls.__name__ == name:
             return cls
-        waiting += cls.__subclasses__()
     raise ValueError(f"unknown encoding {name!r}; import the module that defines it first")

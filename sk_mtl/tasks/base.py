@@ -1,13 +1,14 @@
 """The contract of a kind of task."""
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+
+from sk_mtl._checks import Options
 
 
 class Column(NamedTuple):
@@ -21,7 +22,7 @@ class Column(NamedTuple):
     observed: NDArray
 
 
-class Task(ABC):
+class Task(Options, ABC):
     """One target: how its labels are encoded, trained on and decoded.
 
     A new kind of task is one subclass. Its constructor stores its options under their names, each
@@ -117,51 +118,10 @@ class Task(ABC):
 
     @classmethod
     def _options(cls) -> dict[str, Any]:
-        """Return the constructor's options with their defaults."""
-        parameters = inspect.signature(cls).parameters.values()
-        return {
-            p.name: p.default
-            for p in parameters
-            if p.name != "name" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        }
+        return {option: value for option, value in super()._options().items() if option != "name"}
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the options.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            For scikit-learn; options have no parameters of their own.
-        """
-        return {name: getattr(self, name) for name in self._options()}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set options; they count from the next fit.
-
-        Parameters
-        ----------
-        **params
-            Values by name.
-        """
-        known = self._options()
-        for name, value in params.items():
-            if name not in known:
-                raise ValueError(
-                    f"{type(self).__name__} has no option {name!r}; it has {sorted(known)}."
-                )
-            setattr(self, name, value)
-        return self
-
-    def __repr__(self) -> str:
-        """Return the class, the name if there is one, and the options that are not the default."""
-        defaults = self._options()
-        shown = [repr(self.name)] if self.name else []
-        shown += [
-            f"{name}={value!r}"
-            for name, value in self.get_params().items()
-            if repr(value) != repr(defaults[name])
-        ]
-        return f"{type(self).__name__}({', '.join(shown)})"
+    def _shown(self) -> list[str]:
+        return [repr(self.name), *super()._shown()] if self.name else super()._shown()
 
     def _check_option(self, option: str, valid: Callable[[Any], bool], remedy: str) -> None:
         """Check a number among the options: never a bool."""

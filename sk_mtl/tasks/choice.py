@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sk_mtl._checks import subclasses
 from sk_mtl.tasks.base import Column, Task
 from sk_mtl.tasks.binary import BinaryTask
 from sk_mtl.tasks.count import CountTask
@@ -215,12 +216,9 @@ def find_task_class(name: str) -> type[Task]:
     ValueError
         If there is none.
     """
-    waiting: list[type[Task]] = list(KINDS.values())
-    waiting += Task.__subclasses__()
-    for cls in waiting:
+    for cls in (*KINDS.values(), *subclasses(Task)):
         if cls.__name__ == name:
             return cls
-        waiting += cls.__subclasses__()
     raise ValueError(f"unknown kind of task {name!r}; import the module that defines it first")
 
 

@@ -36,8 +36,3 @@ def member_blocks(tasks: Sequence[Task], logits: Tensor) -> list[Tensor]:
     rows = by_member.flatten(0, 1)
     blocks = [task.link(rows[:, at]) for task, at in zip(tasks, slices, strict=True)]
     return [block.unflatten(0, by_member.shape[:2]) for block in blocks]
-
-
-def count_members(tasks: Sequence[Task], logits: Tensor) -> int:
-    """Return how many members the logits of some tasks belong to."""
-    return logits.shape[1] // sum(task.n_logits for task in tasks)

@@ -5,6 +5,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from sk_mtl._checks import subclasses
+
 
 class Block(nn.Module, ABC):
     """Turn one part of the encoded rows into one vector per row.
@@ -115,9 +117,7 @@ def find_block(kind: str) -> type[Block]:
     ValueError
         If there is none.
     """
-    waiting = Block.__subclasses__()
-    for cls in waiting:
+    for cls in subclasses(Block):
         if getattr(cls, "kind", None) == kind:
             return cls
-        waiting += cls.__subclasses__()
     raise ValueError(f"unknown kind of block {kind!r}; import the module that defines it first")
