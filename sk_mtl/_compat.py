@@ -1,7 +1,11 @@
 """scikit-learn's private names, and what older versions lack: imported here and nowhere else."""
 
+import inspect
 from collections.abc import Callable
+from typing import Any
 
+from sklearn.metrics import make_scorer
+from sklearn.metrics._scorer import _BaseScorer
 from sklearn.model_selection._split import _BaseKFold
 from sklearn.utils import _safe_indexing
 from sklearn.utils._metadata_requests import MetadataRequest
@@ -25,6 +29,27 @@ except ImportError:  # scikit-learn before 1.9 has no callbacks to report to
         return method
 
 
+def with_labels(scorer: Any, labels: Any) -> Any:
+    """Return a scorer of probabilities that knows all classes, also those that no row has.
+
+    Scorers of predicted classes, those whose metric takes no ``labels``, and callables that are no
+    scorers of scikit-learn come back as they are.
+    """
+    if not isinstance(scorer, _BaseScorer) or "labels" in scorer._kwargs:
+        return scorer
+    if scorer._response_method == "predict":
+        return scorer
+    if "labels" not in inspect.signature(scorer._score_func).parameters:
+        return scorer
+    return make_scorer(
+        scorer._score_func,
+        response_method=scorer._response_method,
+        greater_is_better=scorer._sign > 0,
+        **scorer._kwargs,
+        labels=labels,
+    )
+
+
 __all__ = [
     "CallbackSupportMixin",
     "Interval",
@@ -36,4 +61,5 @@ __all__ = [
     "_safe_indexing",
     "validate_parameter_constraints",
     "with_callbacks",
+    "with_labels",
 ]

@@ -4,8 +4,6 @@ from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from sklearn.base import clone
-
 from sk_mtl._params import check_parameters, same
 from sk_mtl._preparing import TRAINING_PARAMETERS, Given, PreparingMixin, Ready, Tasks
 from sk_mtl._reporting import FitReport
@@ -81,18 +79,15 @@ class FittingMixin(PreparingMixin):
 
     def _read(self, X: Any, y: Any, sample_weight: Any, validation: Any, *, goes_on: bool) -> Given:
         """Read rows and labels in any form, and check them against what is remembered."""
-        table = check_rows(self, X, reset=not goes_on)
-        given = Given(*check_labels(y, sample_weight, table, self), None)
+        table = check_rows(self, X, self._fitted_.encoder.names_ if goes_on else None)
+        before = self.task_names_ if goes_on else None
+        given = Given(*check_labels(y, sample_weight, table, self, before), None)
         if validation is None:
             return given
         X_val, y_val, weight_val = validation
-        held_out = check_labels(y_val, weight_val, check_rows(self, X_val, reset=False), self)
         names = [column.name for column in given.labels.columns]
-        if [column.name for column in held_out[1].columns] != names:
-            raise ValueError(
-                f"`y_val` has the tasks {[c.name for c in held_out[1].columns]} and y has {names}; "
-                "pass the same columns in the same order."
-            )
+        table = check_rows(self, X_val, table.names)
+        held_out = check_labels(y_val, weight_val, table, self, names, "`y_val`")
         return given._replace(validation=held_out)
 
     # 2. Prepare: see `PreparingMixin`
@@ -128,7 +123,7 @@ class FittingMixin(PreparingMixin):
 
     def _snapshot(self, ready: Ready) -> dict[str, Any]:
         """Return the fitted attributes that the estimator would have if it stopped now."""
-        twin = clone(self)
+        twin = type(self)(**self.get_params(deep=False))
         twin.n_features_in_ = self.n_features_in_
         if hasattr(self, "feature_names_in_"):
             twin.feature_names_in_ = self.feature_names_in_

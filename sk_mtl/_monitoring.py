@@ -58,12 +58,11 @@ def resolve_monitor(
                 "sk_mtl.metrics.task_scorer('roc_auc', 'click')."
             )
         return monitor
-    y, weights = scored
-    positions = np.arange(len(y))[:, None]
-    more = {} if weights is None else {"sample_weight": weights}
 
     def watch(net: MultiTaskNet) -> float:
-        score = float(monitor(HeldOut(tasks, fitted, logits_of(net)), positions, y, **more))
+        model, X, y, weights = stand_in(tasks, fitted, scored, net)
+        more = {} if weights is None else {"sample_weight": weights}
+        score = float(monitor(model, X, y, **more))
         if math.isnan(score):
             raise ValueError(
                 f"`monitor` is {monitor!r} and gives NaN for the rows held out: they lack a label "
@@ -72,6 +71,12 @@ def resolve_monitor(
         return -score
 
     return watch
+
+
+def stand_in(tasks: Sequence[Task], fitted: Any, scored: Any, net: MultiTaskNet) -> tuple:
+    """Return what a scorer takes for the rows held out: estimator, X, y, and weights or None."""
+    y, weights = scored
+    return HeldOut(tasks, fitted, logits_of(net)), np.arange(len(y))[:, None], y, weights
 
 
 def logits_of(net: MultiTaskNet) -> Tensor:

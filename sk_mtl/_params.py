@@ -220,7 +220,8 @@ n_iter_no_change : int, default=10
 tol : float, default=1e-4
     Smallest change of what `monitor` watches that counts as an improvement.
 callbacks : list, default=None
-    skorch callbacks, or (name, callback) pairs. They are copied at `fit`.
+    skorch callbacks, or (name, callback) pairs. `fit` uses these objects themselves, so what they
+    recorded can be read from them; a search gives each of its fits a copy.
 warm_start : bool, default=False
     Whether `fit` goes on from the weights of the last one; X and y must have the same columns
     and classes.
@@ -233,7 +234,8 @@ random_state : int, RandomState instance or None, default=None
     Seed of initial weights, held-out rows, order of rows, sampled labels and dropout. The same
     integer gives the same bits on the same machine and number of threads.
 verbose : int, default=0
-    Above 0, a line of losses per epoch."""
+    Above 0, a line per epoch: the losses, those of the first four tasks, and seconds; and what
+    early stopping did."""
 
 COMMON_ATTRIBUTES = """\
 tasks_ : tuple of Task

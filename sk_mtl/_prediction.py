@@ -149,7 +149,11 @@ class PredictionMixin(BaseEstimator):
     def _logits(self, X: Any, method: str = "forward") -> "torch.Tensor":
         """Return the logits of X, those of each member: (n, M * L)."""
         check_is_fitted(self)
-        return self._logits_of(check_rows(self, X, reset=False), method)
+        return self._logits_of(self._read_rows(X), method)
+
+    def _read_rows(self, X: Any) -> Table:
+        """Return rows to predict, checked."""
+        return check_rows(self, X, self._fitted_.encoder.names_)
 
     def _logits_of(self, table: Table, method: str = "forward") -> "torch.Tensor":
         rows = Rows(self._fitted_.encoder.transform(table), device=self.net_.device)
@@ -325,7 +329,8 @@ class PredictionMixin(BaseEstimator):
         float
         """
         check_is_fitted(self)
-        table, labels = check_labels(y, sample_weight, check_rows(self, X, reset=False), self)
+        table = self._read_rows(X)
+        table, labels = check_labels(y, sample_weight, table, self, self.task_names_)
         blocks = self._split_logits(self._logits_of(table))
         scores = []
         for k, (task, block, column) in enumerate(

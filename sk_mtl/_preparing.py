@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import clone
 from sklearn.utils import check_random_state
 
-from sk_mtl._monitoring import check_held_out, resolve_monitor
+from sk_mtl._monitoring import check_held_out, resolve_monitor, stand_in
 from sk_mtl._params import resolve_loss_weights, same
 from sk_mtl._prediction import Fitted, PredictionMixin
 from sk_mtl._training import (
@@ -36,7 +36,6 @@ from sk_mtl.data import (
     Labels,
     Rows,
     Table,
-    check_same_tasks,
     draw_rule,
     hold_out,
     resolve_classes,
@@ -175,6 +174,7 @@ class PreparingMixin(PredictionMixin):
             monitor = resolve_monitor(self.monitor, names, tasks, fitted, scored)
             training = replace(training, patience=self.n_iter_no_change, monitor=monitor)
         net = self._make_net(tasks, fitted, training, generator, goes_on, stream=stream)
+        net.stand_in = None if scored is None else partial(stand_in, tasks, fitted, scored)
         return Ready(net, rows, valid, tasks, fitted, len(net.history))
 
     def _begin(
@@ -189,7 +189,6 @@ class PreparingMixin(PredictionMixin):
                 tasks, labels = self._make_tasks(completed, classes), completed
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             return tasks, labels, seed, torch.Generator().manual_seed(seed)
-        check_same_tasks(self.tasks_, labels)
         labels = self._complete_labels(self.tasks_, labels)
         tasks = self._update_tasks(self.tasks_, labels) if stream else self.tasks_
         return tasks, labels, before.seed, self.net_.iterator_train__generator
@@ -331,7 +330,7 @@ class PreparingMixin(PredictionMixin):
             clip_norm=self.clip_norm,
             batch_size=batch_size,
             sparse_embeddings=self.sparse_embeddings,
-            callbacks=[clone(callback, safe=False) for callback in self.callbacks or ()],
+            callbacks=list(self.callbacks or ()),
             device=device,
             dtype=getattr(torch, self.dtype),
             verbose=self.verbose,

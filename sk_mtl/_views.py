@@ -44,7 +44,7 @@ class TaskView(BaseEstimator):
 
     It is a fitted scikit-learn classifier or regressor with a single target, for tools that know
     no other: calibration, threshold tuning, ROC and partial-dependence displays, voting. `fit`
-    does nothing; wrap the view in `sklearn.frozen.FrozenEstimator` where a tool would clone it.
+    does nothing, and a clone is the view itself: tools that fit copies get what is fitted.
 
     Parameters
     ----------
@@ -88,6 +88,14 @@ class TaskView(BaseEstimator):
 
     def __sklearn_is_fitted__(self) -> bool:
         return True
+
+    def __sklearn_clone__(self) -> "TaskView":
+        return self  # a copy without what was fitted would be of no use
+
+    @property
+    def _estimator_type(self) -> str:
+        """What tools from before scikit-learn's tags ask for."""
+        return "classifier" if _is_classification(self) else "regressor"
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

@@ -1,15 +1,18 @@
 """Scorers that scikit-learn lacks: per task, over several tasks, and with missing labels."""
 
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import get_scorer
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from sk_mtl._compat import MetadataRequest, _safe_indexing
+from sk_mtl._compat import MetadataRequest, _safe_indexing, with_labels
+from sk_mtl._training import MultiTaskNet
 from sk_mtl._views import TaskView, find_multi_task
 from sk_mtl.data import check_weight, read_targets
 
@@ -22,6 +25,20 @@ REPORTED = {
     "count": ["neg_mean_poisson_deviance", "neg_root_mean_squared_error"],
 }
 """The metrics of `multi_task_report` by kind of task."""
+
+FITTED = "the estimator was fitted with"
+
+
+def _inside_training(estimator: Any, X: Any, y: Any, weights: Any) -> tuple[Any, Any, Any, Any]:
+    """Return what to score: of a net in training, which skorch's EpochScoring passes, its rows."""
+    if not isinstance(estimator, MultiTaskNet):
+        return estimator, X, y, weights
+    if estimator.stand_in is None or estimator.valid_batches.rows is not X:
+        raise ValueError(
+            "In a callback sk_mtl's scorers score the rows held out; pass EpochScoring("
+            "on_train=False), and validation_fraction or X_val to the estimator."
+        )
+    return estimator.stand_in(estimator)
 
 
 class _Scorer:
@@ -74,19 +91,19 @@ class TaskScorer(_Scorer):
         self, estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None = None
     ) -> float:
         """Score the task's predictions of X against its column of y."""
+        estimator, X, y, sample_weight = _inside_training(estimator, X, y, sample_weight)
         view = TaskView(estimator, self.task)
         task = view._task()
         name = task.name
         targets = read_targets(y, X, type(estimator).__name__)
-        if targets.names == [f"task_{k}" for k in range(len(targets.names))]:
-            # An array has no names: positions count.
-            k = find_multi_task(estimator).task_names_.index(name)
-        elif targets.single:
+        if targets.single:
             k = 0
-        elif name in targets.names:
+        elif targets.named and name in targets.names:  # others may be missing
             k = targets.names.index(name)
         else:
-            raise ValueError(f"y has no column {name!r}; its columns are {targets.names}.")
+            names = find_multi_task(estimator).task_names_
+            targets = targets.align(names, "y", FITTED)
+            k = names.index(name)
         seen = targets.observed[:, k]
         weight = check_weight(sample_weight, X, targets.names)
         if weight is not None:
@@ -99,7 +116,10 @@ class TaskScorer(_Scorer):
             view, labels = _BinaryView(estimator, self.task), labels == task.classes_[1]
             labels = labels.astype(int)
         kwargs = {} if weight is None else {"sample_weight": weight[seen, k]}
-        return float(get_scorer(self.metric)(view, rows, labels, **kwargs))
+        scorer = get_scorer(self.metric)
+        if task.classes_ is not None and len(np.unique(labels)) < len(task.classes_):
+            scorer = with_labels(scorer, view.classes_)
+        return float(scorer(view, rows, labels, **kwargs))
 
     def __repr__(self) -> str:
         return f"task_scorer({self.metric!r}, task={self.task!r})"
@@ -116,6 +136,7 @@ class MultiTaskScorer(_Scorer):
         self, estimator: Any, X: Any, y: Any, sample_weight: ArrayLike | None = None
     ) -> float:
         """Average the tasks' scores."""
+        estimator, X, y, sample_weight = _inside_training(estimator, X, y, sample_weight)
         scores = [scorer(estimator, X, y, sample_weight) for scorer in self.scorers]
         return float(np.average(scores, weights=self.weights))
 
@@ -139,7 +160,8 @@ def task_scorer(metric: Any, task: str | int) -> TaskScorer:
     -------
     TaskScorer
         A picklable callable (estimator, X, y, sample_weight=None) -> float. Rows whose label is
-        missing are left out; with none left the score is NaN. The estimator may be a pipeline.
+        missing are left out; with none left the score is NaN. The classes are those of `fit`: a
+        slice that lacks one is scored by the others, or NaN. The estimator may be a pipeline.
 
     Examples
     --------
@@ -226,11 +248,14 @@ def multi_task_report(
     """
     model = find_multi_task(estimator)
     targets = read_targets(y, X, type(estimator).__name__)
+    targets = targets.align(model.task_names_, "y", FITTED)
     rows = {}
     for k, task in enumerate(model.tasks_):
         row: dict[str, Any] = {"kind": task.kind, "n_labels": int(targets.observed[:, k].sum())}
         for metric in REPORTED.get(task.kind, []):
-            row[metric] = task_scorer(metric, k)(estimator, X, y, sample_weight)
+            with warnings.catch_warnings():  # NaN says it
+                warnings.simplefilter("ignore", UndefinedMetricWarning)
+                row[metric] = task_scorer(metric, k)(estimator, X, y, sample_weight)
         rows[task.name] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("task")
 

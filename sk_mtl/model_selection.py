@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state
@@ -39,6 +39,7 @@ def cross_val_predict(
     X: Any,
     y: Any,
     *,
+    groups: ArrayLike | None = None,
     cv: Any = None,
     method: str = "predict",
     n_jobs: int | None = None,
@@ -59,6 +60,8 @@ def cross_val_predict(
         The rows.
     y : {array-like, series, dataframe} of shape (n_samples,) or (n_samples, n_tasks)
         The labels, missing ones included.
+    groups : array-like of shape (n_samples,), default=None
+        The rows' groups, for splitters such as `GroupKFold`.
     cv : int, splitter or iterable, default=None
         As in scikit-learn; None: five unshuffled folds. See also `MultiTaskStratifiedKFold`.
     method : str, default="predict"
@@ -83,7 +86,10 @@ def cross_val_predict(
     if method not in METHODS:
         raise ValueError(f"`method` is {method!r}; pass one of {list(METHODS)}.")
     folds = check_cv(5 if cv is None else cv)
-    splits = list(folds.split(X, y))
+    if params and "groups" in params:
+        groups = params["groups"] if groups is None else groups
+        params = {name: value for name, value in params.items() if name != "groups"}
+    splits = list(folds.split(X, y, groups))
     order = np.concatenate([test for _, test in splits])
     if not np.array_equal(np.sort(order), np.arange(X.shape[0] if hasattr(X, "shape") else len(X))):
         raise ValueError("`cv` must put every row into exactly one test fold.")

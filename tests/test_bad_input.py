@@ -92,7 +92,8 @@ def test_cells_that_cannot_be_hashed():
 )
 def test_labels_that_cannot_be_used(y, match):
     if match is None:  # 60 whole numbers are classes
-        SharedBottom(max_epochs=1).fit(rows(), y)
+        with pytest.warns(UserWarning, match=r"'one' are 60 distinct ones.*'one': 'regression'"):
+            SharedBottom(max_epochs=1).fit(rows(), y)
         return
     refuse(match, y=y)
 

@@ -13,6 +13,7 @@ import torch
 from conftest import PLAIN
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.utils.fixes import parse_version
 from skorch.callbacks import (
     Callback,
@@ -47,7 +48,7 @@ def test_early_stopping_of_skorch(world):
     stop = EarlyStopping(patience=1, threshold=10.0, threshold_mode="abs", sink=lambda *_: None)
     model = network(max_epochs=20, validation_fraction=0.2, callbacks=[stop]).fit(*world)
     assert model.n_iter_ == 2
-    assert not hasattr(stop, "best_epoch_")  # the user's own instance was copied
+    assert hasattr(stop, "dynamic_threshold_")  # the user's own instance was used
 
 
 def test_lr_scheduler(world):
@@ -110,9 +111,36 @@ def test_gradient_clipping(world):
     assert not np.allclose(free.predict_proba(world[0]), model.predict_proba(world[0]))
 
 
-def test_verbose_prints_a_table(world, capsys):
-    network(max_epochs=1, verbose=1).fit(*world)
-    assert "train_loss_married" in capsys.readouterr().out
+@pytest.mark.parametrize("held_out", [None, 0.2])
+def test_verbose_prints_a_line_per_epoch(world, capsys, held_out):
+    X, Y = world
+    Y = Y.rename(columns={Y.columns[0]: "a name that is longer than a line has room for it"})
+    network(max_epochs=3, verbose=1, validation_fraction=held_out).fit(X, Y)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(len(line) <= 100 for line in lines)
+    assert lines[0].startswith("epoch 1: train ")
+    assert ("valid" in lines[0]) == (held_out is not None)
+    assert all("married 0." in line and line.endswith(" s") for line in lines)
+
+
+def test_verbose_tells_what_early_stopping_did(world, capsys):
+    stops = {"early_stopping": True, "validation_fraction": 0.4, "lr": 0.05, "verbose": 1}
+    model = network(max_epochs=60, n_iter_no_change=3, **stops).fit(*world)
+    best = model.history_["valid_loss"].argmin() + 1
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last == f"Early stopping: valid_loss no longer improved; epoch {best} is restored."
+    network(max_epochs=1, **stops).fit(*world)
+    assert "all epochs were run; epoch 1 is" in capsys.readouterr().out
+
+
+def test_silence_is_the_default(world, capsys, monkeypatch):
+    # Others replace `print`; skorch's table takes that for a sink of the user's.
+    printed = []
+    monkeypatch.setattr("builtins.print", lambda *args, **kwargs: printed.append(args))
+    network(max_epochs=1).fit(*world)
+    assert printed == []
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(("max_epochs", "patience"), [(60, 3), (7, 50)])
@@ -207,10 +235,41 @@ def test_tolerance(world):
 
 
 @before_1_9
-def test_callbacks_are_copied(world):
-    callbacks = [LRScheduler("StepLR", step_size=1), ("bar", EpochScoring("roc_auc"))]
-    before = [copy.deepcopy(vars(c[1] if isinstance(c, tuple) else c)) for c in callbacks]
-    model = network(max_epochs=1, validation_fraction=0.3, callbacks=callbacks).fit(*world)
-    after = [vars(c[1] if isinstance(c, tuple) else c) for c in callbacks]
-    assert [set(state) for state in before] == [set(state) for state in after]
+class Record(Callback):
+    """State made in the constructor, as people write it."""
+
+    def __init__(self):
+        self.losses = []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.losses.append(net.history[-1, "train_loss"])
+
+
+class Told(Callback):
+    """An argument kept under another name: scikit-learn cannot clone it."""
+
+    def __init__(self, prefix):
+        self._prefix = prefix
+
+    def on_train_begin(self, net, **kwargs):
+        self.begun_ = f"{self._prefix}!"
+
+
+def test_callbacks_are_the_users_own(world):
+    record, told = Record(), Told("x")
+    callbacks = [record, ("told", told)]
+    model = network(max_epochs=2, callbacks=callbacks).fit(*world)
+    assert record.losses == model.history_["train_loss"].tolist()
+    assert told.begun_ == "x!"
     assert model.callbacks is callbacks
+    model.fit(*world)
+    assert len(record.losses) == 4
+
+
+def test_a_search_gives_each_fit_copies(world):
+    record = Record()
+    search = GridSearchCV(network(max_epochs=1, callbacks=[record]), {"lr": [0.1, 0.01]}, cv=KFold(2))
+    search.fit(*world)
+    assert record.losses == []
+    (copy,) = search.best_estimator_.callbacks
+    assert len(copy.losses) == 1

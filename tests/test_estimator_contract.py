@@ -787,11 +787,11 @@ class TestPartialFit:
         model = small(SharedBottom).partial_fit(table.X, table.Y)
         before = copy.deepcopy(model)
         moved = table.X.assign(city="Atlantis")
-        model.partial_fit(moved, table.Y)
-        assert_array_equal(
-            outputs(model, moved), outputs(model, table.X.assign(city="Another one"))
-        )
-        assert not np.array_equal(outputs(model, moved), outputs(before, moved))
+        with pytest.warns(UserWarning, match="'city' has values such as 'Atlantis'"):
+            model.partial_fit(moved, table.Y)
+        other = table.X.assign(city="Another one")[:9]
+        assert_array_equal(outputs(model, moved[:9]), outputs(model, other))
+        assert not np.array_equal(outputs(model, moved[:9]), outputs(before, moved[:9]))
 
     def test_early_stopping_is_refused(self, table):
         with pytest.raises(ValueError, match="early_stopping"):
@@ -953,7 +953,8 @@ def test_unseen_and_missing_values_at_predict(table):
     model = fitted(MMoE)
     X = table.X.copy()
     X["age"], X["hours"], X["city"] = np.nan, np.nan, "Atlantis"
-    assert np.isfinite(outputs(model, X)).all()
+    with pytest.warns(UserWarning, match="'city' has values such as 'Atlantis'"):
+        assert np.isfinite(outputs(model, X)).all()
     X["city"] = None
     assert np.isfinite(outputs(model, X)).all()
 

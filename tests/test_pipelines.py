@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import joblib
 import numpy as np
@@ -78,7 +79,9 @@ def test_column_transformer(cls, form, table):
     assert_allclose(proba[:, :2].sum(axis=1), 1.0)
     assert np.isfinite(pipeline.score(table.X, Y))
     unseen = table.X.assign(city="Atlantis")
-    assert np.isfinite(pipeline.predict_proba(unseen)).all()
+    told = pytest.warns(UserWarning, match="'city' has values such as 'Atlantis'")
+    with told if form is frame else nullcontext():
+        assert np.isfinite(pipeline.predict_proba(unseen)).all()
     model = pipeline[-1]
     if form is frame:
         assert model.feature_names_in_.tolist() == NUMBERS + CATEGORIES

@@ -41,6 +41,7 @@ class RestoreBest(Callback):
     def on_train_begin(self, net: NeuralNet, **kwargs: Any) -> None:
         """Begin with nothing, or with what the fits before have reached."""
         self.best_, self.reference_, self.misses_ = np.inf, np.inf, 0
+        self.epoch_ = len(net.history)
         self.state_: Snapshot | None = None
         if self.goes_on:
             self.best_ = self.reference_ = self._value(net, net.validate())
@@ -57,7 +58,7 @@ class RestoreBest(Callback):
         if not isinstance(self.monitor, str):
             net.history.record("valid_score", -value)
         if value < self.best_:
-            self.best_ = value
+            self.best_, self.epoch_ = value, len(net.history)
             if self.state_ is None:
                 self.state_ = Snapshot(net)
             else:
@@ -73,6 +74,11 @@ class RestoreBest(Callback):
         """Restore the best state, whether patience or the number of epochs ended training."""
         if self.state_ is not None:
             self.state_.restore(net)
+            if net.verbose:
+                what = self.monitor if isinstance(self.monitor, str) else "valid_score"
+                ended = self.misses_ >= self.patience
+                why = f"{what} no longer improved" if ended else "all epochs were run"
+                print(f"Early stopping: {why}; epoch {self.epoch_} is restored.")
         self.state_ = None
 
 
@@ -108,6 +114,28 @@ class EpochHook(Callback):
         """Call `end`."""
         if self.end():
             net.stop = True
+
+
+LINE = 100
+"""Columns that a line of an epoch may fill."""
+
+
+class EpochLine(Callback):
+    """Print a line per epoch: losses, of up to four tasks those of the rows held out if any."""
+
+    def on_epoch_end(self, net: NeuralNet, **kwargs: Any) -> None:
+        """Print the epoch's line."""
+        row = net.history[-1]
+        line = f"epoch {len(net.history)}: train {row['train_loss']:.4g}"
+        prefix = "valid" if "valid_loss" in row else "train"
+        if prefix == "valid":
+            line += f", valid {row['valid_loss']:.4g}{'*' if row['valid_loss_best'] else ''}"
+        seconds, names = f", {row['dur']:.1f} s", net.criterion_.names[:4]
+        losses = [f" {row[f'{prefix}_loss_{name}']:.4g}" for name in names]
+        room = LINE - len(line) - len(seconds) - sum(len(loss) + 2 for loss in losses)
+        for name, loss in zip(names, losses, strict=True):
+            line += f", {name[: max(room // len(names), 1)]}{loss}"
+        print(line[: LINE - len(seconds)] + seconds)
 
 
 KEPT_BYTES = 2**28

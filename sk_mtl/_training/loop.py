@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sk_mtl._training.budget import ClipNorm, make_schedule
-from sk_mtl._training.callbacks import EpochHook, KeepLast
+from sk_mtl._training.callbacks import EpochHook, EpochLine, KeepLast
 from sk_mtl._training.memory import keep_memory
 from sk_mtl._training.net import MultiTaskNet, causes
 from sk_mtl._training.signals import Interrupts, NonFiniteLossError, StopTraining
@@ -137,6 +137,8 @@ def _run(
     usual = net.callbacks_
     if net.settings.clip_norm is not None:
         callbacks = [*callbacks, ("clip", ClipNorm(net.settings.clip_norm))]
+    if net.verbose:
+        callbacks = [*callbacks, ("line", EpochLine())]
     net.callbacks_, net.stop = callbacks, False
     net.valid_batches = None if valid is None else net.get_iterator(valid)
     seed = int(torch.randint(2**62, (), generator=net.iterator_train__generator))
@@ -150,7 +152,7 @@ def _run(
             for group in net.optimizer_.param_groups:
                 group["lr"] = net.lr  # a stream goes on from where the schedule began
         net.module_.set_generator(None)
-        net.callbacks_, net.valid_batches = usual, None
+        net.callbacks_, net.valid_batches, net.stand_in = usual, None, None
 
 
 def _epochs(net: MultiTaskNet, rows: Rows, valid: Rows | None, epochs: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
-from skorch.callbacks import Callback, EpochTimer, PrintLog
+from skorch.callbacks import Callback, EpochTimer
 from skorch.utils import TeeGenerator
 from torch import Tensor
 
@@ -49,18 +49,22 @@ class MultiTaskNet(NeuralNet):
         Tells of a Ctrl-C in this run.
     settings : Training
         The training parameters.
+    stand_in : callable or None
+        Returns, of this net, what a scorer takes for the rows held out in this run.
     """
 
     stop = False
     valid_batches: Batches | None = None
     interrupts = Interrupts()
     settings = Training()
+    stand_in: Callable[..., Any] | None = None
     _known_listeners: tuple[Any, dict[str, list[Callback]]] = (None, {})
 
     @property
     def _default_callbacks(self) -> list[tuple[str, Callback]]:
         # The losses are recorded below, over observed labels; skorch would average batches.
-        return [("epoch_timer", EpochTimer()), ("print_log", PrintLog())]
+        # A line per epoch is printed by the loop, if at all.
+        return [("epoch_timer", EpochTimer())]
 
     def notify(self, method_name: str, **cb_kwargs: Any) -> None:
         """Call the net's method and those callbacks' that have one of their own.

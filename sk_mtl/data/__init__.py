@@ -17,7 +17,6 @@ from sk_mtl.data.checks import (
     Labels,
     check_labels,
     check_rows,
-    check_same_tasks,
     check_weight,
     resolve_classes,
 )
@@ -42,7 +41,6 @@ __all__ = [
     "Targets",
     "check_labels",
     "check_rows",
-    "check_same_tasks",
     "check_weight",
     "draw_rule",
     "hold_out",

@@ -1,5 +1,6 @@
 """Categorical columns: categories learned at `fit`, and codes of them."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -17,8 +18,12 @@ from sk_mtl.data.lookup import (
     distinct_integers,
     encode_cells,
     encode_integers,
+    same_values,
 )
 from sk_mtl.numeric.values import auto_embedding_dim
+
+MANY = 20
+"""Rows from which on it is strange that none has a known category."""
 
 
 class CategoryEncoder(ColumnEncoder):
@@ -132,9 +137,29 @@ class CategoryEncoder(ColumnEncoder):
         # Fill column by column and transpose once: writing strided rows is slow.
         codes = np.empty((len(self.columns_), len(table)), dtype=self._code_dtype())
         columns = zip(self.columns_, self.names_, self.lookups, strict=True)
+        strange = []
         for c, (j, name, lookup) in enumerate(columns):
-            codes[c] = self._encode(table.column(j), lookup, name)
+            values = table.column(j)
+            codes[c] = self._encode(values, lookup, name)
+            if len(values) >= MANY and not (codes[c] >= FIRST_KNOWN).any() and codes[c].any():
+                strange.append((name, values, lookup))
+        if strange:
+            self._warn(strange)
         return np.ascontiguousarray(codes.T)
+
+    def _warn(self, strange: list[tuple[Any, pd.Series, Lookup]]) -> None:
+        """Warn of columns without a single known value."""
+        told = "; ".join(
+            f"column {name!r} has values such as {values.dropna().iloc[0]!r}, and `fit` saw "
+            + (f"such as {known.index[0]!r}" if len(known.index) else "none")
+            for name, values, known in strange
+        )
+        warnings.warn(
+            f"No category of X is known in some columns: {told}. Their rows are predicted as those "
+            "of an unknown category; pass the values that `fit` saw.",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def _code_dtype(self) -> Any:
         largest = max((len(index) for index in self.categories_), default=0) + FIRST_KNOWN
@@ -180,9 +205,8 @@ class CategoryEncoder(ColumnEncoder):
         index = known.index
         if isinstance(values.dtype, pd.CategoricalDtype):
             given = values.array
-            lookup = index.get_indexer(given.categories)
-            codes = np.append(np.where(lookup < 0, UNKNOWN, lookup + FIRST_KNOWN), MISSING)
-            return codes[given.codes]
+            codes = self._encode(pd.Series(given.categories), known, name)
+            return np.append(codes, MISSING)[given.codes]
         by_table = encode_integers(values, index)
         if by_table is not None:
             return by_table
@@ -196,7 +220,23 @@ class CategoryEncoder(ColumnEncoder):
             raise _unusable(values, name) from error
         absent = np.flatnonzero(codes < FIRST_KNOWN)
         codes[absent] = np.where(values.iloc[absent].isna(), MISSING, UNKNOWN)
+        unknown = np.flatnonzero(codes == UNKNOWN)
+        if len(unknown) and known.kind is not None:
+            codes[unknown] = self._encode_other(values.iloc[unknown], known)
         return codes
+
+    def _encode_other(self, values: pd.Series, known: Lookup) -> NDArray:
+        """Return the codes of values that may be known ones in another type."""
+        place, distinct = pd.factorize(values)
+        codes = np.full(len(distinct), UNKNOWN)
+        assert known.kind is not None
+        for d, value in enumerate(distinct.tolist()):
+            if type(value) is known.kind:
+                continue
+            found = [v for v in same_values(value, known.kind) if v in known.index]
+            if found:
+                codes[d] = known.index.get_loc(found[0]) + FIRST_KNOWN
+        return codes[place]
 
     def _widths(self) -> list[int]:
         """Resolve `embedding_dim` to one width per column."""

@@ -16,11 +16,13 @@ from sk_mtl.data.frames import (
     as_table,
     infer_numbers,
     is_frame,
+    match_names,
     plain,
+    read_numbers,
     read_targets,
     to_pandas,
 )
-from sk_mtl.tasks import Column, Task
+from sk_mtl.tasks import Column
 
 
 class Labels(NamedTuple):
@@ -40,7 +42,7 @@ class Labels(NamedTuple):
         n = len(self.columns[0].observed)
         rows = np.arange(n) if rows is None else rows
         columns = {}
-        for name, values, observed in self.columns:
+        for name, values, observed, _ in self.columns:
             whole = np.full(n, None, dtype=object)
             whole[observed] = values
             columns[name] = whole[rows] if not observed.all() else values[rows]
@@ -50,38 +52,50 @@ class Labels(NamedTuple):
         return labels, None if self.weight is None else self.weight[rows]
 
 
-def check_rows(estimator: Any, X: Any, *, reset: bool) -> Table:
+def check_rows(estimator: Any, X: Any, names: Sequence[Any] | None = None) -> Table:
     """Return X as a table, or raise with scikit-learn's words.
 
-    A dataframe whose columns stand in another order than at `fit` is reordered by name.
+    Parameters
+    ----------
+    estimator : object
+        It gets ``n_features_in_`` and ``feature_names_in_`` where `names` is None.
+    X : array-like, dataframe or sparse matrix
+        The rows.
+    names : sequence, optional
+        Names of the columns that `fit` saw. A dataframe is brought into their order.
     """
-    return as_table(_check_rows(estimator, X, reset=reset))
+    return as_table(_check_rows(estimator, X, names))
 
 
-def _check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
+def _check_rows(estimator: Any, X: Any, names: Sequence[Any] | None) -> Any:
     """Return X as a DataFrame, a 2-D array or a CSR matrix."""
     if not is_frame(X) and not sparse.issparse(X):
+        # An array of strings made strings of its numbers.
+        of_strings = isinstance(X, np.ndarray) and X.dtype.kind == "U"
+        infer = read_numbers if of_strings else infer_numbers
         X = _as_array(X)
         if X.dtype.kind == "O" and X.ndim == 2:
-            frame = pd.DataFrame(X, copy=False).apply(infer_numbers)
+            frame = pd.DataFrame(X, copy=False).apply(infer)
             if all(dtype.kind in "fiu" for dtype in frame.dtypes):
                 X = frame.to_numpy()
             elif len(frame):
                 X = frame
     if not is_frame(X):
         return validate_data(
-            estimator, X, reset=reset, accept_sparse="csr", dtype="numeric", ensure_all_finite=False
-        )
+            estimator, X, reset=names is None, accept_sparse="csr", dtype="numeric",
+            ensure_all_finite=False,
+        )  # fmt: skip
     X = to_pandas(X)
-    fitted = None if reset else getattr(estimator, "feature_names_in_", None)
     # scikit-learn's check of names that are what they were takes as long as a row's prediction.
-    if fitted is None or X.columns.tolist() != fitted.tolist():
+    if names is None or X.columns.tolist() != names:
         repeated = X.columns[X.columns.duplicated()]
         if len(repeated):
             raise ValueError(f"X has more than one column named {repeated[0]!r}; rename them.")
-        if fitted is not None and set(X.columns) == set(fitted):
-            X = X[list(fitted)]
-        validate_data(estimator, X, reset=reset, skip_check_array=True)
+        if names is not None and set(X.columns) == set(names):
+            X = X[list(names)]
+        validate_data(estimator, X, reset=names is None, skip_check_array=True)
+        if names is not None:
+            _check_other_names(X, names)
     for size, what in zip(X.shape, ("sample", "feature"), strict=True):
         if size == 0:
             raise ValueError(
@@ -91,13 +105,35 @@ def _check_rows(estimator: Any, X: Any, *, reset: bool) -> Any:
     return X
 
 
+def _check_other_names(X: pd.DataFrame, names: Sequence[Any]) -> None:
+    """Refuse names that are no strings and no positions, of which scikit-learn knows nothing."""
+    given = X.columns.tolist()
+    by_position = (list(range(len(names))), list(names))
+    if given in by_position or names == by_position[0]:
+        return
+    if all(isinstance(name, str) for name in names):
+        return
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise ValueError(
+            f"X has no column {missing[0]!r}, which `fit` saw; its columns are {given}."
+        )
+
+
 def _as_array(X: Any) -> NDArray:
     """Return nested sequences as an array, without making strings of numbers."""
     array = X if isinstance(X, np.ndarray) else np.asarray(X)
     return np.asarray(X, dtype=object) if array.dtype.kind in "US" else array
 
 
-def check_labels(y: Any, sample_weight: Any, table: Table, estimator: Any) -> tuple[Table, Labels]:
+def check_labels(
+    y: Any,
+    sample_weight: Any,
+    table: Table,
+    estimator: Any,
+    tasks: Sequence[str] | None = None,
+    what: str = "y",
+) -> tuple[Table, Labels]:
     """Return the rows that count, and their labels with weights.
 
     Zero weight equals absence: a row without any weight is left out, a label without weight is
@@ -111,6 +147,10 @@ def check_labels(y: Any, sample_weight: Any, table: Table, estimator: Any) -> tu
         The checked rows.
     estimator : object
         For its name in messages.
+    tasks : sequence of str, optional
+        Names of the tasks that the labels are to match.
+    what : str, default="y"
+        Name of the parameter that the labels came by.
 
     Returns
     -------
@@ -120,6 +160,9 @@ def check_labels(y: Any, sample_weight: Any, table: Table, estimator: Any) -> tu
         Their labels.
     """
     targets = read_targets(y, table, type(estimator).__name__)
+    if tasks is not None:
+        whose = "the estimator was fitted with" if what == "y" else "y has"
+        targets = targets.align(tasks, what, whose)
     weight = check_weight(sample_weight, table, targets.names)
     observed, values = targets.observed, targets.values
     if weight is not None:
@@ -131,8 +174,10 @@ def check_labels(y: Any, sample_weight: Any, table: Table, estimator: Any) -> tu
         observed, values = observed[rows], [column[rows] for column in values]
         weight = None if weight is None else weight[rows]
     columns = [
-        Column(name, _finite(name, labels[seen]), seen)
-        for name, labels, seen in zip(targets.names, values, observed.T, strict=True)
+        Column(name, _finite(name, labels[seen]), seen, order)
+        for name, labels, seen, order in zip(
+            targets.names, values, observed.T, targets.orders, strict=True
+        )
     ]
     return table, Labels(columns, weight, targets.single, rows)
 
@@ -148,16 +193,22 @@ def _finite(name: str, values: NDArray) -> NDArray:
 
 
 def check_weight(sample_weight: Any, rows: Any, names: Sequence[str]) -> NDArray | None:
-    """Return weights as (n, K), or None.
+    """Return weights as (n, K), or None; columns with names are matched to the tasks by them.
 
     Raises
     ------
     ValueError
-        If the shape is neither (n,) nor (n, K), a weight is negative, NaN or infinite, or all
-        are zero.
+        If the shape is neither (n,) nor (n, K), a weight is negative, NaN or infinite, all are
+        zero, or a column is named after no task.
     """
     if sample_weight is None:
         return None
+    if is_frame(sample_weight):
+        frame = to_pandas(sample_weight)
+        named = not isinstance(frame.columns, pd.RangeIndex)
+        given = [str(name) for name in frame.columns]
+        order = match_names(given, names, "`sample_weight`", "y has", named=named)
+        sample_weight = frame.iloc[:, order]
     n, n_tasks = _n_rows(rows), len(names)
     try:
         weight = np.asarray(sample_weight, dtype=np.float64)
@@ -220,14 +271,3 @@ def _labels(known: Any, name: str) -> NDArray:
     if not observed.all():
         raise ValueError(f"`classes` of task {name!r} holds a missing value; leave it out.")
     return labels
-
-
-def check_same_tasks(tasks: Sequence[Task], labels: Labels) -> None:
-    """Check that y has the tasks of the fit before."""
-    before = [task.name for task in tasks]
-    now = [column.name for column in labels.columns]
-    if now != before:
-        raise ValueError(
-            f"y has the tasks {now} and the estimator was fitted with {before}; pass the same "
-            "columns in the same order, or begin anew with warm_start=False."
-        )

@@ -1,6 +1,7 @@
 """Tables: what pandas, polars, numpy and scipy hand over, as columns with names."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -169,18 +170,56 @@ def is_number(dtype: Any) -> bool:
 
 
 def is_frame(X: Any) -> bool:
-    """Whether `X` is a dataframe of pandas, polars or the like."""
+    """Whether `X` is a dataframe of pandas, polars or the like, or a table of Arrow."""
     # Asked of the class: an instance that is lazy would have to resolve its columns.
-    return hasattr(type(X), "columns") and hasattr(type(X), "dtypes")
+    cls = type(X)
+    if hasattr(cls, "columns") and (hasattr(cls, "dtypes") or hasattr(cls, "column_names")):
+        return True
+    return hasattr(cls, "__dataframe__")
 
 
 def to_pandas(X: Any) -> pd.DataFrame:
-    """Return a dataframe as pandas; columns of another library go through numpy."""
+    """Return a dataframe as pandas; whole numbers with gaps stay whole."""
     if isinstance(X, pd.DataFrame):
         return X
     if hasattr(X, "collect"):
         raise TypeError(f"A {type(X).__name__} holds no rows yet; pass what its collect() returns.")
-    return pd.DataFrame({name: X[name].to_numpy() for name in X.columns})
+    if hasattr(X, "to_arrow_table"):  # a relation of DuckDB
+        X = X.to_arrow_table()
+    if hasattr(X, "column_names") and hasattr(X, "schema"):
+        return _from_arrow(X)
+    if hasattr(X, "null_count") or not hasattr(X, "__dataframe__"):  # polars
+        return pd.DataFrame({name: _from_polars(X[name]) for name in X.columns})
+    import pyarrow
+
+    return _from_arrow(pyarrow.interchange.from_dataframe(X))
+
+
+def _from_polars(column: Any) -> Any:
+    """Return a column of polars; numpy has no whole numbers with gaps."""
+    values = column.to_numpy()
+    if values.dtype.kind == "f" and column.dtype.is_integer():
+        return pd.array(column.to_list(), dtype="UInt64" if _is_large(column) else "Int64")
+    return values
+
+
+def _is_large(column: Any) -> bool:
+    return (column.max() or 0) >= 2**63
+
+
+def _from_arrow(table: Any) -> pd.DataFrame:
+    """Return a table of Arrow; whole numbers with gaps are of pandas' own integers."""
+    import pyarrow
+
+    whole = {
+        getattr(pyarrow, name.lower())(): getattr(pd, f"{name}Dtype")()
+        for name in ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
+    }
+    frame = table.to_pandas(types_mapper=whole.get)
+    for name, dtype in frame.dtypes.items():
+        if dtype in whole.values() and not frame[name].hasnans:
+            frame[name] = frame[name].astype(dtype.numpy_dtype)
+    return frame
 
 
 def is_series(y: Any) -> bool:
@@ -190,9 +229,29 @@ def is_series(y: Any) -> bool:
 
 def infer_numbers(values: pd.Series) -> pd.Series:
     """Give a column of objects that are all numbers, or of a rare float dtype, a common one."""
-    if values.dtype == object and pd.api.types.infer_dtype(values, skipna=True) in NUMBERS:
-        values = pd.to_numeric(values)
+    if values.dtype == object:
+        found = pd.api.types.infer_dtype(values, skipna=True)
+        if found == "integer" and values.hasnans:
+            values = _whole(values)
+        elif found in NUMBERS:
+            values = pd.to_numeric(values)
     return values.astype(np.float64) if values.dtype in RARE_FLOATS else values
+
+
+def _whole(values: pd.Series) -> pd.Series:
+    """Return whole numbers with gaps, with all their digits."""
+    try:
+        return values.astype("Int64")
+    except (OverflowError, TypeError):  # beyond 64 bits, or without sign
+        return pd.to_numeric(values)
+
+
+def read_numbers(values: pd.Series) -> pd.Series:
+    """Return a column of strings as numbers if each is one."""
+    try:
+        return pd.to_numeric(values)
+    except (ValueError, TypeError):
+        return values
 
 
 NUMBERS = ("integer", "floating", "mixed-integer-float", "decimal")
@@ -203,12 +262,73 @@ RARE_FLOATS = (np.float16, np.longdouble)
 
 
 class Targets(NamedTuple):
-    """Target columns as read: names, labels with gaps, masks of what was observed."""
+    """Target columns as read: names, labels with gaps, masks of what was observed.
+
+    ``named`` says whether `y` brought the names, or its columns are told by position; ``orders``
+    are the labels of ordered Categoricals, from the lowest to the highest.
+    """
 
     names: list[str]
     values: list[NDArray]
     observed: NDArray
     single: bool
+    named: bool
+    orders: list[list[Any] | None]
+
+    def align(self, tasks: Sequence[str], what: str, whose: str) -> "Targets":
+        """Return the columns in the order of some tasks, see `match_names`.
+
+        Raises
+        ------
+        ValueError
+            If there is a column too few or too many, or one of another name.
+        """
+        order = match_names(self.names, tasks, what, whose, named=self.named and not self.single)
+        return self._replace(
+            names=list(tasks),
+            values=[self.values[k] for k in order],
+            observed=self.observed[:, order],
+            orders=[self.orders[k] for k in order],
+        )
+
+
+def match_names(
+    given: Sequence[str], tasks: Sequence[str], what: str, whose: str, *, named: bool
+) -> list[int]:
+    """Return the positions of the columns that belong to tasks: by name if both have names.
+
+    Parameters
+    ----------
+    given : sequence of str
+        The names of the columns.
+    tasks : sequence of str
+        The names of the tasks.
+    what, whose : str
+        What the columns are, and who has the tasks, for messages.
+    named : bool
+        Whether the columns came with names of their own.
+
+    Raises
+    ------
+    ValueError
+        If they do not match.
+    """
+    if list(given) == list(tasks):
+        return list(range(len(tasks)))
+    if named and any(task != unnamed(k) for k, task in enumerate(tasks)):
+        if set(given) == set(tasks):
+            return [list(given).index(task) for task in tasks]
+    elif len(given) == len(tasks):
+        return list(range(len(tasks)))
+    raise ValueError(
+        f"{what} has the tasks {list(given)} and {whose} {list(tasks)}; pass a column of that name "
+        "for each of them and no other, or an array with the columns in that order."
+    )
+
+
+def unnamed(k: int) -> str:
+    """Return the name of a task of a target without names."""
+    return f"task_{k}"
 
 
 def read_targets(y: Any, X: Any, owner: str) -> Targets:
@@ -240,9 +360,10 @@ def read_targets(y: Any, X: Any, owner: str) -> Targets:
         )
     if sparse.issparse(y):
         raise ValueError("y is a sparse matrix; pass a dense array, `y.toarray()`.")
-    single = False
+    single = named = False
     if is_frame(y):
         frame = to_pandas(y)
+        named = not isinstance(frame.columns, pd.RangeIndex)
         names = [str(name) for name in frame.columns]
     elif is_series(y):
         series = y if isinstance(y, pd.Series) else pd.Series(y.to_numpy(), name=y.name)
@@ -255,7 +376,7 @@ def read_targets(y: Any, X: Any, owner: str) -> Targets:
             raise ValueError(f"y must have one or two dimensions; its shape is {array.shape}.")
         single = array.ndim == 1
         frame = pd.DataFrame(array[:, None] if single else array, copy=False)
-        names = ["y"] if single else [f"task_{k}" for k in range(array.shape[1])]
+        names = ["y"] if single else [unnamed(k) for k in range(array.shape[1])]
     check_consistent_length(X, frame)
     if not names:
         raise ValueError("y has no column; pass at least one target.")
@@ -273,7 +394,14 @@ def read_targets(y: Any, X: Any, owner: str) -> Targets:
             "Input y contains NaN. With a single target every row needs its label; drop the rows "
             "without one."
         )
-    return Targets(names, [values for values, _ in columns], observed, single)
+    orders = [_order(dtype) for dtype in frame.dtypes]
+    return Targets(names, [values for values, _ in columns], observed, single, named, orders)
+
+
+def _order(dtype: Any) -> list[Any] | None:
+    """Return the categories of an ordered Categorical, from the lowest to the highest."""
+    is_ordered = isinstance(dtype, pd.CategoricalDtype) and dtype.ordered
+    return dtype.categories.tolist() if is_ordered else None
 
 
 def _from_sequence(y: Any) -> NDArray:

@@ -102,6 +102,55 @@ class Lookup(NamedTuple):
             return UNKNOWN
 
 
+def same_values(value: Any, kind: type) -> list[Any]:
+    """Return what a value of another type may be among categories of a type.
+
+    True, 1, 1.0, "1" and "True" are one value where the categories are booleans, 3, 3.0 and "3"
+    where they are whole numbers, and the other way round where they are strings.
+
+    Parameters
+    ----------
+    value : object
+        The value.
+    kind : {bool, int, float, str}
+        Type of the categories.
+    """
+    if isinstance(value, str):
+        return _read(value.strip(), kind)
+    if isinstance(value, bool | np.bool_):
+        words = [str(value), str(value).lower(), str(value).upper(), str(int(value))]
+        return words if kind is str else [kind(value)]
+    if not isinstance(value, int | float | np.integer | np.floating):
+        return []
+    whole = value == value and abs(value) < np.inf and value == int(value)
+    if kind is str:
+        return [str(int(value)), f"{int(value)}.0"] if whole else [repr(float(value))]
+    if kind is bool:
+        return [bool(value)] if value in (0, 1) else []
+    return [kind(value)] if whole or kind is float else []
+
+
+def _read(text: str, kind: type) -> list[Any]:
+    """Return the number or the boolean that stands in a string, if one does."""
+    if kind is bool:
+        found = WORDS.get(text.lower())
+        return [] if found is None else [found]
+    if kind is str:
+        return [text]
+    try:
+        return [kind(text)]
+    except ValueError:
+        pass
+    try:  # such as "3.0" where the categories are whole numbers
+        return same_values(float(text), kind)
+    except ValueError:
+        return []
+
+
+WORDS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+"""Booleans as files and databases write them."""
+
+
 def encode_cells(
     cells: list[list], columns: Sequence[int], lookups: Sequence[Lookup]
 ) -> NDArray | None:

@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_mtl._training import predict_logits
 from sk_mtl.base import MultiTaskEstimator
-from sk_mtl.data import Rows, check_rows
+from sk_mtl.data import Rows
 from sk_mtl.nn import Gates
 
 
@@ -61,7 +61,7 @@ def gate_weights(estimator: MultiTaskEstimator, X: ArrayLike) -> dict[str, list[
         gate.register_forward_hook(
             lambda _module, _inputs, out, batches=batches: batches.append(out.numpy(force=True))
         )
-    table = check_rows(estimator, X, reset=False)
+    table = estimator._read_rows(X)
     rows = Rows(estimator._fitted_.encoder.transform(table), device=estimator.net_.device)
     predict_logits(twin, rows)
     n_extra = estimator.net_.criterion_.objective.extra_outputs

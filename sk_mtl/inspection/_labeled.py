@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sk_mtl._training import Criterion
 from sk_mtl.base import MultiTaskEstimator
-from sk_mtl.data import Batch, Rows, check_labels, check_rows, check_same_tasks
+from sk_mtl.data import Batch, Rows, check_labels
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import sample_labels
 
@@ -29,10 +29,10 @@ def labeled_rows(
         If X, y or the weights do not suit the estimator.
     """
     check_is_fitted(estimator)
-    table = check_rows(estimator, X, reset=False)
-    table, labels = check_labels(y, sample_weight, table, estimator)
+    table = estimator._read_rows(X)
+    names = estimator.task_names_
+    table, labels = check_labels(y, sample_weight, table, estimator, names)
     tasks, fitted = estimator.tasks_, estimator._fitted_
-    check_same_tasks(tasks, labels)
     targets, weight = estimator._encode_labels(tasks, estimator._complete_labels(tasks, labels))
     weight = None if weight is None else weight / (weight.max(initial=0.0) or 1.0)
     # The loss of a task that samples its negatives is that of a sample.

@@ -14,12 +14,14 @@ from sk_mtl._checks import Options
 class Column(NamedTuple):
     """One target column: its name, its observed labels, and where they stand.
 
-    ``values`` holds the observed labels only, ``observed`` is a mask over all rows.
+    ``values`` holds the observed labels only, ``observed`` is a mask over all rows. ``order`` are
+    the labels from the lowest to the highest where the column itself knows that, else None.
     """
 
     name: str
     values: NDArray
     observed: NDArray
+    order: list[Any] | None = None
 
 
 class Task(Options, ABC):

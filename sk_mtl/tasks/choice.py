@@ -1,6 +1,7 @@
 """Which kind of task each column of y is."""
 
 import inspect
+import warnings
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
@@ -16,6 +17,9 @@ from sk_mtl.tasks.multiclass import MulticlassTask
 from sk_mtl.tasks.ordinal import OrdinalTask
 from sk_mtl.tasks.quantile import QuantileTask
 from sk_mtl.tasks.regression import RegressionTask
+
+MANY_CLASSES = 20
+"""With more distinct whole numbers than this, "auto" says that it takes them for classes."""
 
 MAX_AUTO_CLASSES = 100
 """With more distinct whole numbers than this, ``task_types="auto"`` refuses to guess."""
@@ -154,7 +158,7 @@ def make_tasks(
         of a kind is not valid.
     """
     kinds = resolve_task_types(task_types, [column.name for column in columns])
-    tasks = []
+    tasks, guessed = [], {}
     for k, (column, kind) in enumerate(zip(columns, kinds, strict=True)):
         given = None if classes is None else classes[k]
         # A stream may bring the first label of a task later; its classes must be known by then.
@@ -165,13 +169,27 @@ def make_tasks(
             )
         if kind == "auto":
             kind = "classification" if given is not None else _infer_kind(*column[:2])
+            if kind == "classification" and given is None and column.values.dtype.kind in "fiu":
+                guessed[column.name] = len(np.unique(column.values))
         if kind == "classification":
             labels = column.values if given is None else given
             kind = "binary" if len(np.unique(labels)) <= 2 else "multiclass"
         task = _new_task(kind, column.name)
+        if isinstance(task, OrdinalTask) and task.order is None:
+            task.order = column.order
         observed = None if weights is None else weights[column.observed, k]
         task.fit(column.values, observed, given)
         tasks.append(task)
+    many = {name: n for name, n in guessed.items() if n > MANY_CLASSES}
+    if many:
+        warnings.warn(
+            "Whole numbers are taken for classes under task_types='auto'; those of "
+            + ", ".join(f"task {name!r} are {n} distinct ones" for name, n in many.items())
+            + f". If they are values, pass task_types={dict.fromkeys(many, 'regression')} (or "
+            f"'count'); if classes, {dict.fromkeys(many, 'classification')}.",
+            UserWarning,
+            stacklevel=2,
+        )
     return tuple(tasks)
 
 

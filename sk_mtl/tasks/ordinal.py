@@ -28,8 +28,9 @@ class OrdinalTask(ClassificationTask):
     name : str, default=""
         Name of the task.
     order : list or None, default=None
-        All classes from the lowest to the highest; None: in sorted order. A class that no label
-        has is one nevertheless. Columns of `predict_proba` stand in sorted order in any case.
+        All classes from the lowest to the highest; None: in the order of an ordered Categorical,
+        else sorted. A class that no label has is one nevertheless. Columns of `predict_proba`
+        stand in sorted order in any case.
     class_weight : "balanced", dict or None, default=None
         Factors of the labels' weights, see `ClassificationTask`.
 
