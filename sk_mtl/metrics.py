@@ -12,7 +12,6 @@ from sklearn.metrics import get_scorer
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from sk_mtl._compat import MetadataRequest, _safe_indexing, with_labels
-from sk_mtl._training import MultiTaskNet
 from sk_mtl._views import TaskView, find_multi_task
 from sk_mtl.data import check_weight, read_targets
 
@@ -31,9 +30,9 @@ FITTED = "the estimator was fitted with"
 
 def _inside_training(estimator: Any, X: Any, y: Any, weights: Any) -> tuple[Any, Any, Any, Any]:
     """Return what to score: of a net in training, which skorch's EpochScoring passes, its rows."""
-    if not isinstance(estimator, MultiTaskNet):
+    if not hasattr(estimator, "stand_in"):
         return estimator, X, y, weights
-    if estimator.stand_in is None or estimator.valid_batches.rows is not X:
+    if estimator.stand_in is None or X is not estimator.valid_batches.rows:
         raise ValueError(
             "In a callback sk_mtl's scorers score the rows held out; pass EpochScoring("
             "on_train=False), and validation_fraction or X_val to the estimator."
@@ -118,11 +117,24 @@ class TaskScorer(_Scorer):
         kwargs = {} if weight is None else {"sample_weight": weight[seen, k]}
         scorer = get_scorer(self.metric)
         if task.classes_ is not None and len(np.unique(labels)) < len(task.classes_):
-            scorer = with_labels(scorer, view.classes_)
+            return _score_slice(scorer, view, rows, labels, kwargs)
         return float(scorer(view, rows, labels, **kwargs))
 
     def __repr__(self) -> str:
         return f"task_scorer({self.metric!r}, task={self.task!r})"
+
+
+def _score_slice(scorer: Any, view: TaskView, rows: Any, labels: NDArray, kwargs: Any) -> float:
+    """Score rows that lack a class: NaN where the metric is not defined without it."""
+    scorer = with_labels(scorer, view.classes_)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        score = float(scorer(view, rows, labels, **kwargs))
+    for warning in told:
+        if "No positive class" in str(warning.message):  # average precision would be 0
+            score = float("nan")
+        warnings.warn(warning.message, warning.category, stacklevel=3)
+    return score
 
 
 class MultiTaskScorer(_Scorer):
@@ -255,6 +267,7 @@ def multi_task_report(
         for metric in REPORTED.get(task.kind, []):
             with warnings.catch_warnings():  # NaN says it
                 warnings.simplefilter("ignore", UndefinedMetricWarning)
+                warnings.filterwarnings("ignore", "No positive class")
                 row[metric] = task_scorer(metric, k)(estimator, X, y, sample_weight)
         rows[task.name] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("task")

@@ -20,7 +20,7 @@ TABLE = make_table(72)
 
 def inputs_of(model, X):
     """Return what a network takes: numbers and codes, some missing or unknown."""
-    parts = model._fitted_.encoder.transform(check_rows(model, X, reset=False))
+    parts = model._fitted_.encoder.transform(check_rows(model, X, model._fitted_.encoder.names_))
     return torch.from_numpy(parts["numeric"]), torch.from_numpy(parts["categorical"])
 
 

@@ -70,7 +70,7 @@ LAYERS = {
 ONLY_IN = {
     # what, and in which files of a layer alone it may be imported
     ("data", "torch"): {"data/rows.py"},
-    ("data", "pyarrow"): {"data/parquet.py"},
+    ("data", "pyarrow"): {"data/frames.py"},
 }
 """Imports that a layer may have in some of its files only."""
 

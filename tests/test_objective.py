@@ -211,7 +211,7 @@ def test_two_terms_over_three_outputs(binary, cls, balancer):
 def prepared(model, X):
     from sk_mtl.data.checks import check_rows
 
-    parts = model._fitted_.encoder.transform(check_rows(model, X, reset=False))
+    parts = model._fitted_.encoder.transform(check_rows(model, X, model._fitted_.encoder.names_))
     return model.module_.prepare(Rows(parts).parts)
 
 

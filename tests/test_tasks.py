@@ -1,6 +1,7 @@
 """What a task does to labels, logits and probabilities, for labels of any type."""
 
 from contextlib import nullcontext
+
 import numpy as np
 import pandas as pd
 import pytest

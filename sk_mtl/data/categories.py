@@ -150,8 +150,8 @@ class CategoryEncoder(ColumnEncoder):
     def _warn(self, strange: list[tuple[Any, pd.Series, Lookup]]) -> None:
         """Warn of columns without a single known value."""
         told = "; ".join(
-            f"column {name!r} has values such as {values.dropna().iloc[0]!r}, and `fit` saw "
-            + (f"such as {known.index[0]!r}" if len(known.index) else "none")
+            f"column {name!r} has values such as {values.dropna().tolist()[0]!r}, and `fit` saw "
+            + (f"such as {known.index.tolist()[0]!r}" if len(known.index) else "none")
             for name, values, known in strange
         )
         warnings.warn(

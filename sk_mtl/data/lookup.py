@@ -122,7 +122,7 @@ def same_values(value: Any, kind: type) -> list[Any]:
         return words if kind is str else [kind(value)]
     if not isinstance(value, int | float | np.integer | np.floating):
         return []
-    whole = value == value and abs(value) < np.inf and value == int(value)
+    whole = bool(np.isfinite(value)) and value == int(value)
     if kind is str:
         return [str(int(value)), f"{int(value)}.0"] if whole else [repr(float(value))]
     if kind is bool:
