@@ -2,11 +2,12 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_mtl._prediction import Fitted, PredictionMixin
@@ -25,8 +26,14 @@ class HeldOut(PredictionMixin):
         self._fitted_, self.logits = fitted, logits
         self._describe_tasks(tuple(tasks))
 
-    def _logits(self, X: Any, method: str = "forward") -> Tensor:
-        return self.logits[np.asarray(X)[:, 0]]
+    def _each(
+        self,
+        X: Any,
+        function: Callable[[Tensor], list[NDArray]],
+        method: str = "forward",
+        axis: int = 0,
+    ) -> list[NDArray]:
+        return function(self.logits[np.asarray(X)[:, 0]])
 
 
 def resolve_monitor(

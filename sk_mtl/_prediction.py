@@ -1,9 +1,12 @@
 """What a fitted estimator gives back, in the shapes that scikit-learn expects."""
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import ClassifierTags, RegressorTags, Tags
@@ -21,10 +24,6 @@ from sk_mtl.tasks import (
     mean_blocks,
     member_blocks,
 )
-
-if TYPE_CHECKING:
-    import torch
-
 
 EXACT = 2**53
 """Whole numbers up to here are exact as floats."""
@@ -146,29 +145,71 @@ class PredictionMixin(BaseEstimator):
         if len(classes) == len(tasks):
             self.classes_ = classes[0] if self._fitted_.single else as_object_array(classes)
 
-    def _logits(self, X: Any, method: str = "forward") -> "torch.Tensor":
+    def _logits(self, X: Any, method: str = "forward") -> torch.Tensor:
         """Return the logits of X, those of each member: (n, M * L)."""
+        (logits,) = self._each(X, lambda some: [some.numpy()], method)
+        return torch.from_numpy(logits)
+
+    def _each(
+        self,
+        X: Any,
+        function: Callable[[torch.Tensor], list[NDArray]],
+        method: str = "forward",
+        axis: int = 0,
+    ) -> list[NDArray]:
+        """Return what a function makes of the rows' logits, some rows at a time."""
         check_is_fitted(self)
-        return self._logits_of(self._read_rows(X), method)
+        return self._each_of(self._read_rows(X), function, method, axis)
 
     def _read_rows(self, X: Any) -> Table:
         """Return rows to predict, checked."""
         return check_rows(self, X, self._fitted_.encoder.names_)
 
-    def _logits_of(self, table: Table, method: str = "forward") -> "torch.Tensor":
-        rows = Rows(self._fitted_.encoder.transform(table), device=self.net_.device)
-        return predict_logits(self.module_, rows, method)
+    def _each_of(
+        self,
+        table: Table,
+        function: Callable[[torch.Tensor], list[NDArray]],
+        method: str = "forward",
+        axis: int = 0,
+    ) -> list[NDArray]:
+        """Do the same with rows that are checked."""
+        n, whole = len(table), []
+        for at, parts in self._fitted_.encoder.pieces(table):
+            rows = Rows(parts, device=self.net_.device)
+            some = function(predict_logits(self.module_, rows, method))
+            if at == slice(0, n):
+                whole = some
+                continue
+            if not whole:
+                shapes = [(*a.shape[:axis], n, *a.shape[axis + 1 :]) for a in some]
+                whole = [np.empty(s, dtype=a.dtype) for s, a in zip(shapes, some, strict=True)]
+            for array, part in zip(whole, some, strict=True):
+                array[(slice(None),) * axis + (at,)] = part
+        return whole
 
-    def _blocks(self, X: Any) -> list[NDArray]:
+    def _blocks(self, logits: torch.Tensor) -> list[NDArray]:
         """Return each task's block (n, columns): probabilities, or one column of values."""
-        return self._split_logits(self._logits(X))
-
-    def _split_logits(self, logits: "torch.Tensor") -> list[NDArray]:
         return [block.numpy() for block in mean_blocks(self.tasks_, logits)]
 
-    def _member_blocks(self, X: Any) -> list[NDArray]:
+    def _member_blocks(self, logits: torch.Tensor) -> list[NDArray]:
         """Return each task's block of each member, (M, n, columns)."""
-        return [block.numpy() for block in member_blocks(self.tasks_, self._logits(X))]
+        return [block.numpy() for block in member_blocks(self.tasks_, logits)]
+
+    def _probabilities(self, logits: torch.Tensor, *, members: bool) -> list[NDArray]:
+        """Return the blocks of the tasks with classes."""
+        blocks = self._member_blocks(logits) if members else self._blocks(logits)
+        by_task = zip(self.tasks_, blocks, strict=True)
+        return [block for task, block in by_task if task.classes_ is not None]
+
+    def _decode(self, logits: torch.Tensor) -> list[NDArray]:
+        """Return each task's labels or values, (n,)."""
+        blocks = self._blocks(logits)
+        return [task.decode(block) for task, block in zip(self.tasks_, blocks, strict=True)]
+
+    def _decode_members(self, logits: torch.Tensor) -> list[NDArray]:
+        """Return each task's labels or values of each member, (M, n)."""
+        blocks = zip(self.tasks_, self._member_blocks(logits), strict=True)
+        return [np.stack([task.decode(own) for own in block]) for task, block in blocks]
 
     def predict(self, X: ArrayLike, *, members: bool = False) -> NDArray:
         """Predict every task's label or value.
@@ -189,13 +230,12 @@ class PredictionMixin(BaseEstimator):
             do values with whole numbers too large for a float.
         """
         if not members:
-            return self._labels(self._blocks(X))
-        each = self._member_blocks(X)
-        return np.stack([self._labels([b[m] for b in each]) for m in range(len(each[0]))])
+            return self._join(self._each(X, self._decode))
+        columns = self._each(X, self._decode_members, axis=1)
+        return np.stack([self._join(list(own)) for own in zip(*columns, strict=True)])
 
-    def _labels(self, blocks: list[NDArray]) -> NDArray:
-        """Return labels and values by the tasks' blocks."""
-        columns = [task.decode(block) for task, block in zip(self.tasks_, blocks, strict=True)]
+    def _join(self, columns: list[NDArray]) -> NDArray:
+        """Return the tasks' labels and values as one array."""
         return columns[0] if self._fitted_.single else side_by_side(columns)
 
     @available_if(_has_classes)
@@ -216,8 +256,12 @@ class PredictionMixin(BaseEstimator):
             `get_proba_names_out`. A block has a column per class in sorted order and sums to
             one; a task without classes has no block.
         """
-        blocks = self.predict_task_proba(X, members=members)
-        return np.concatenate(list(blocks.values()), axis=-1)
+
+        def join(logits: torch.Tensor) -> list[NDArray]:
+            return [np.concatenate(self._probabilities(logits, members=members), axis=-1)]
+
+        (out,) = self._each(X, join, axis=1 if members else 0)
+        return out
 
     @available_if(_has_classes)
     def predict_log_proba(self, X: ArrayLike) -> NDArray:
@@ -239,9 +283,10 @@ class PredictionMixin(BaseEstimator):
         -------
         dict of str to ndarray of shape (n_samples, n_classes) or (n_members, n_samples, n_classes)
         """
-        blocks = self._member_blocks(X) if members else self._blocks(X)
-        by_task = zip(self.tasks_, blocks, strict=True)
-        return {task.name: block for task, block in by_task if task.classes_ is not None}
+        own = partial(self._probabilities, members=members)
+        blocks = self._each(X, own, axis=1 if members else 0)
+        names = [task.name for task in self.tasks_ if task.classes_ is not None]
+        return dict(zip(names, blocks, strict=True))
 
     @available_if(_has_classes)
     def decision_function(self, X: ArrayLike) -> NDArray:
@@ -261,18 +306,18 @@ class PredictionMixin(BaseEstimator):
             For each classification task one column if it has two classes (above zero: the second
             one), else one per class. One-dimensional for a single task of two classes.
         """
-        logits, slices = self._logits(X), logit_slices(self.tasks_)
-        if self._fitted_.n_members == 1:
-            columns = [
-                task.decision(logits[:, at].numpy())
-                for task, at in zip(self.tasks_, slices, strict=True)
-                if task.classes_ is not None
-            ]
-        else:
-            blocks = zip(self.tasks_, self._split_logits(logits), strict=True)
-            columns = [_decide(block) for task, block in blocks if task.classes_ is not None]
-        out = np.hstack(columns)
+        (out,) = self._each(X, self._decisions)
         return out[:, 0] if self._fitted_.single and out.shape[1] == 1 else out
+
+    def _decisions(self, logits: torch.Tensor) -> list[NDArray]:
+        """Return the decision values of the tasks with classes, side by side."""
+        if self._fitted_.n_members > 1:
+            return [np.hstack(list(map(_decide, self._probabilities(logits, members=False))))]
+        slices = zip(self.tasks_, logit_slices(self.tasks_), strict=True)
+        columns = [
+            task.decision(logits[:, at].numpy()) for task, at in slices if task.classes_ is not None
+        ]
+        return [np.hstack(columns)]
 
     @available_if(_has_classes)
     def get_proba_names_out(self) -> NDArray:
@@ -331,15 +376,15 @@ class PredictionMixin(BaseEstimator):
         check_is_fitted(self)
         table = self._read_rows(X)
         table, labels = check_labels(y, sample_weight, table, self, self.task_names_)
-        blocks = self._split_logits(self._logits_of(table))
+        found = self._each_of(table, self._decode)
         scores = []
-        for k, (task, block, column) in enumerate(
-            zip(self.tasks_, blocks, labels.columns, strict=True)
+        for k, (task, values, column) in enumerate(
+            zip(self.tasks_, found, labels.columns, strict=True)
         ):
             seen = column.observed
             weights = None if labels.weight is None else labels.weight[seen, k]
             if seen.any():
-                scores.append(task.score(column.values, task.decode(block[seen]), weights))
+                scores.append(task.score(column.values, values[seen], weights))
         if not scores:
             raise ValueError("y has no observed label to score.")
         return float(np.mean(scores))

@@ -149,20 +149,21 @@ class PreparingMixin(PredictionMixin):
             return None
         train, held = self._split(here, held_out)
         encoder = self._fit_encoder(here, train, before, stream=stream)
-        parts = encoder.transform(here.table)
         valid, scored = None, None
         if given.validation is not None:
             always, (table, labels) = torch.Generator().manual_seed(seed), given.validation
             labels = self._complete_labels(tasks, labels)
             there = self._encode(tasks, table, labels, always, None, at_least_one=False)
-            valid = self._rows(there, encoder.transform(there.table), None, device)
+            valid = self._rows(there, encoder.encode(there.table), None, device)
             scored = there.scored(None)
         elif held is not None:
+            parts = encoder.encode(here.table, held)
             valid, scored = self._rows(here, parts, held, device), here.scored(held)
         params, single = self._copy_params(), given.labels.single
         rule = rule if params["warm_start"] else None  # only then rows are held out again
         n_members = self._count_members(len(given.table), before, stream=stream)
         fitted = Fitted(encoder, params, seed, single, here.scale, rule, stream, n_members)
+        parts = encoder.encode(here.table, train)
         rows = self._rows(here, parts, train, device)
         batch_size = self._batch_size(len(rows), stream=stream)
         training = self._training(device, batch_size)
@@ -305,10 +306,9 @@ class PreparingMixin(PredictionMixin):
     def _rows(
         self, here: Encoded, parts: dict[str, Any], index: NDArray | None, device: torch.device
     ) -> Rows:
-        """Return some of the rows, all if `index` is None, as tensors."""
+        """Return some of the rows, all if `index` is None, whose parts are given, as tensors."""
         targets, weight = here.targets, here.weight
         if index is not None:
-            parts = {name: part[index] for name, part in parts.items()}
             targets, weight = targets[index], None if weight is None else weight[index]
         n_bytes = sum(getattr(part, "nbytes", 0) for part in parts.values()) + targets.nbytes
         place, dtype = place_of_rows(n_bytes, device), getattr(torch, self.dtype)

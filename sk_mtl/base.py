@@ -137,7 +137,7 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
     def _column_encoders(self) -> Sequence[ColumnEncoder]:
         """Return an encoder for each kind of feature, see `sk_mtl.data.FeatureEncoder`."""
         return (
-            NumberEncoder(self.numeric_features),
+            NumberEncoder(self.numeric_features, exact=self.dtype == "float64"),
             CategoryEncoder(self.categorical_features, self.embedding_dim),
         )
 

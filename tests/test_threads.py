@@ -300,7 +300,7 @@ def test_gate_weights_while_a_copy_is_trained():
 
 # Memory -------------------------------------------------------------------------------------------
 
-SET = [("mallopt", memory.M_MMAP_THRESHOLD, memory.KEPT)]
+SET = [("malloc_trim", 0), ("mallopt", memory.M_MMAP_THRESHOLD, memory.KEPT)]
 SET += [("mallopt", memory.M_TRIM_THRESHOLD, memory.KEPT)]
 RESTORE = [("mallopt", memory.M_MMAP_THRESHOLD, memory.USUAL)]
 RESTORE += [("mallopt", memory.M_TRIM_THRESHOLD, 2 * memory.USUAL), ("malloc_trim", 0)]

@@ -42,6 +42,7 @@ def keep_memory() -> Iterator[None]:
     with _lock:
         _running += 1
         if _running == 1:
+            libc.malloc_trim(0)  # what reading and encoding left behind
             libc.mallopt(M_MMAP_THRESHOLD, KEPT)
             libc.mallopt(M_TRIM_THRESHOLD, KEPT)
     try:

@@ -137,22 +137,36 @@ class CategoryEncoder(ColumnEncoder):
         # Fill column by column and transpose once: writing strided rows is slow.
         codes = np.empty((len(self.columns_), len(table)), dtype=self._code_dtype())
         columns = zip(self.columns_, self.names_, self.lookups, strict=True)
-        strange = []
         for c, (j, name, lookup) in enumerate(columns):
             values = table.column(j)
-            codes[c] = self._encode(values, lookup, name)
-            if len(values) >= MANY and not (codes[c] >= FIRST_KNOWN).any() and codes[c].any():
-                strange.append((name, values, lookup))
-        if strange:
-            self._warn(strange)
+            if isinstance(values.dtype, pd.CategoricalDtype):
+                given = values.array
+                if j not in table.codes:
+                    table.codes[j] = self._encode_categories(given.categories, lookup, name)
+                codes[c] = table.codes[j][given.codes]
+            else:
+                codes[c] = self._encode(values, lookup, name)
         return np.ascontiguousarray(codes.T)
 
-    def _warn(self, strange: list[tuple[Any, pd.Series, Lookup]]) -> None:
+    def store(self, table: Table, n: int) -> NDArray:
+        """Return an array for the codes of n rows."""
+        return np.empty((n, len(self.columns_)), dtype=self._code_dtype())
+
+    def seen(self, part: NDArray) -> NDArray:
+        """Return, for each column, whether a known and whether an unknown value stands in it."""
+        return np.stack([(part >= FIRST_KNOWN).any(axis=0), (part == UNKNOWN).any(axis=0)])
+
+    def tell(self, table: Table, seen: NDArray) -> None:
         """Warn of columns without a single known value."""
+        known, unknown = seen
+        strange = np.flatnonzero(unknown & ~known)
+        if len(table) < MANY or not len(strange):
+            return
         told = "; ".join(
-            f"column {name!r} has values such as {values.dropna().tolist()[0]!r}, and `fit` saw "
-            + (f"such as {known.index.tolist()[0]!r}" if len(known.index) else "none")
-            for name, values, known in strange
+            f"column {self.names_[c]!r} has values such as "
+            f"{table.column(self.columns_[c]).dropna().iloc[:1].tolist()[0]!r}, and `fit` saw "
+            + (f"such as {known[0]!r}" if (known := self.categories_[c].tolist()) else "none")
+            for c in strange.tolist()
         )
         warnings.warn(
             f"No category of X is known in some columns: {told}. Their rows are predicted as those "
@@ -203,10 +217,6 @@ class CategoryEncoder(ColumnEncoder):
     def _encode(self, values: pd.Series, known: Lookup, name: Any) -> NDArray:
         """Return the codes of one column."""
         index = known.index
-        if isinstance(values.dtype, pd.CategoricalDtype):
-            given = values.array
-            codes = self._encode(pd.Series(given.categories), known, name)
-            return np.append(codes, MISSING)[given.codes]
         by_table = encode_integers(values, index)
         if by_table is not None:
             return by_table
@@ -224,6 +234,11 @@ class CategoryEncoder(ColumnEncoder):
         if len(unknown) and known.kind is not None:
             codes[unknown] = self._encode_other(values.iloc[unknown], known)
         return codes
+
+    def _encode_categories(self, categories: pd.Index, known: Lookup, name: Any) -> NDArray:
+        """Return the codes of a Categorical's categories, and behind them that of a gap."""
+        codes = self._encode(pd.Series(categories), known, name)
+        return np.append(codes, MISSING).astype(self._code_dtype())
 
     def _encode_other(self, values: pd.Series, known: Lookup) -> NDArray:
         """Return the codes of values that may be known ones in another type."""

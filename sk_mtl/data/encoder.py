@@ -1,9 +1,10 @@
 """From the columns of a table to the parts of a row, one part for each block of the network."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from sk_mtl.data.frames import Table
@@ -13,6 +14,9 @@ USABLE = (
     "pass numbers or categories (of dates: their parts, or the time since some date as a number)"
 )
 """What to do about a dtype that is neither."""
+
+CHUNK_BYTES, CHUNK_ROWS = 2**24, 4096
+"""Bytes, as float64, that are encoded at once, and rows that always are."""
 
 
 class BlockSpec(NamedTuple):
@@ -67,6 +71,30 @@ class ColumnEncoder(ABC):
     @abstractmethod
     def transform(self, table: Table) -> Any:
         """Encode rows: an array or a CSR matrix of n rows, or anything that indices cut."""
+
+    def store(self, table: Table, n: int) -> Any | None:
+        """Return what takes the part of n rows piece by piece, in the least memory.
+
+        Parameters
+        ----------
+        table : Table
+            The rows.
+        n : int
+            How many of them are to be encoded.
+
+        Returns
+        -------
+        ndarray or object with a length, ``__setitem__`` of slices and ``__getitem__``, or None
+            None: `transform` is to encode all rows at once.
+        """
+        return None
+
+    def seen(self, part: Any) -> NDArray:
+        """Return what is to be told of a part, for `tell`: the same shape for every part, bool."""
+        return np.zeros(0, dtype=bool)
+
+    def tell(self, table: Table, seen: NDArray) -> None:  # noqa: B027, by default nothing is told
+        """Warn of what was seen in some part of the rows."""
 
     def transform_few(self, table: Table, cells: list[list[Any]]) -> Any | None:
         """Encode a few rows from their cells, or return None where the columns must be seen."""
@@ -139,6 +167,61 @@ class FeatureEncoder:
             if all(part is not None for part in parts.values()):
                 return parts
         return {encoder.part: encoder.transform(table) for encoder in self.encoders}
+
+    def pieces(
+        self, table: Table, rows: NDArray | None = None
+    ) -> Iterator[tuple[slice, dict[str, Any]]]:
+        """Encode rows some at a time: where they stand, and their parts by name.
+
+        Parameters
+        ----------
+        table : Table
+            The rows.
+        rows : ndarray of int, optional
+            Positions of those to encode; all if None. Only of all of them strange values are told.
+        """
+        n = len(table) if rows is None else len(rows)
+        size = max(CHUNK_ROWS, CHUNK_BYTES // (8 * max(table.shape[1], 1)))
+        seen: list[Any] = [False for _ in self.encoders]
+        for start in range(0, n, size):
+            at = slice(start, min(start + size, n))
+            if rows is not None:
+                here = table.take(rows[at])
+                here.codes = table.codes
+            else:
+                here = table if n <= size else table.cut(at)
+            parts = self.transform(here)
+            if rows is None:
+                seen = [
+                    before | encoder.seen(parts[encoder.part])
+                    for before, encoder in zip(seen, self.encoders, strict=True)
+                ]
+            yield at, parts
+        if rows is None:
+            for encoder, found in zip(self.encoders, seen, strict=True):
+                encoder.tell(table, found)
+
+    def encode(self, table: Table, rows: NDArray | None = None) -> dict[str, Any]:
+        """Encode rows that are to be kept: as `transform`, but in the least memory.
+
+        Parameters
+        ----------
+        table : Table
+            The rows.
+        rows : ndarray of int, optional
+            Positions of those to encode; all if None.
+        """
+        n = len(table) if rows is None else len(rows)
+        stores: dict[str, Any] = {e.part: e.store(table, n) for e in self.encoders}
+        if any(store is None for store in stores.values()):
+            return self.transform(table if rows is None else table.take(rows))
+        for at, parts in self.pieces(table, rows):
+            for name, part in parts.items():
+                stores[name][at] = part
+        return {
+            name: store.smallest() if hasattr(store, "smallest") else store
+            for name, store in stores.items()
+        }
 
     @property
     def spec_(self) -> dict[str, BlockSpec]:

@@ -20,12 +20,19 @@ class Table(ABC):
         The columns' names; their positions if X had none.
     named : bool
         Whether X had names.
+    sparse : bool
+        Whether the rows are a CSR matrix.
+    codes : dict of int to ndarray
+        Codes of the categories of Categorical columns, by position: what an encoder has found
+        for one run of rows holds for all others.
     shape : (int, int)
         Numbers of rows and columns.
     """
 
     names: list[Any]
     named: bool = False
+    sparse: bool = False
+    codes: dict[int, NDArray]
     shape: tuple[int, int]
 
     def __len__(self) -> int:  # of rows
@@ -51,6 +58,10 @@ class Table(ABC):
     @abstractmethod
     def take(self, rows: NDArray) -> "Table":
         """Return some rows, by position."""
+
+    @abstractmethod
+    def cut(self, rows: slice) -> "Table":
+        """Return a run of rows, without a copy of a frame's or an array's."""
 
     def not_numbers(self, columns: list[int]) -> list[int]:
         """Return which of some columns have a dtype that is no number's."""
@@ -79,8 +90,9 @@ class FrameTable(Table):
 
     named = True
 
-    def __init__(self, frame: pd.DataFrame) -> None:
+    def __init__(self, frame: pd.DataFrame, codes: dict[int, NDArray] | None = None) -> None:
         self.frame, self.shape = frame, frame.shape
+        self.codes = {} if codes is None else codes
 
     @property
     def names(self) -> list[Any]:  # type: ignore[override]
@@ -95,6 +107,10 @@ class FrameTable(Table):
     def take(self, rows: NDArray) -> "FrameTable":
         """Return some rows."""
         return FrameTable(self.frame.iloc[rows])
+
+    def cut(self, rows: slice) -> "FrameTable":
+        """Return a run of rows."""
+        return FrameTable(self.frame.iloc[rows], self.codes)
 
     def column(self, j: int, rows: NDArray | None = None) -> pd.Series:
         """Return one column."""
@@ -118,6 +134,7 @@ class ArrayTable(Table):
 
     def __init__(self, values: Any) -> None:
         self.values, self.shape = values, values.shape
+        self.sparse, self.codes = sparse.issparse(values), {}
 
     @property
     def names(self) -> list[Any]:  # type: ignore[override]
@@ -131,6 +148,10 @@ class ArrayTable(Table):
 
     def take(self, rows: NDArray) -> "ArrayTable":
         """Return some rows."""
+        return ArrayTable(self.values[rows])
+
+    def cut(self, rows: slice) -> "ArrayTable":
+        """Return a run of rows."""
         return ArrayTable(self.values[rows])
 
     def not_numbers(self, columns: list[int]) -> list[int]:
@@ -147,7 +168,11 @@ class ArrayTable(Table):
 
     def block(self, columns: list[int], replaced: dict[int, NDArray]) -> Any:
         """Return some columns as floats, in the precision they have."""
-        block = self.values if len(columns) == self.shape[1] else self.values[:, columns]
+        block = self.values
+        if len(columns) < self.shape[1]:
+            start = columns[0] if columns else 0
+            run = columns == list(range(start, start + len(columns)))
+            block = block[:, slice(start, start + len(columns)) if run else columns]
         if block.dtype.kind != "f" or block.dtype.itemsize not in (4, 8):
             block = block.astype(np.float64)
         return block

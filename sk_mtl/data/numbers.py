@@ -2,7 +2,6 @@
 
 import warnings
 from copy import copy
-from functools import cache
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -12,10 +11,16 @@ from scipy import sparse
 from sklearn.preprocessing import StandardScaler
 
 from sk_mtl.data.categories import is_categorical
-from sk_mtl.data.encoder import USABLE, BlockSpec, ColumnEncoder
+from sk_mtl.data.encoder import CHUNK_BYTES, USABLE, BlockSpec, ColumnEncoder
 from sk_mtl.data.frames import FrameTable, Table, is_number
 from sk_mtl.data.lookup import encode_numbers
-from sk_mtl.numeric import Affine, Encoding, Standardize, resolve_encodings
+from sk_mtl.data.rows import Numbers
+from sk_mtl.numeric import Affine, Encoding, Standardize
+from sk_mtl.numeric.base import join_columns
+from sk_mtl.numeric.choose import Group, resolve_encodings, sampled
+
+FAR = 64
+"""Standard deviations from zero up to which a mean may be for float32 to keep its differences."""
 
 
 class Held(NamedTuple):
@@ -51,6 +56,8 @@ class NumberEncoder(ColumnEncoder):
     ----------
     numeric_features : str, Encoding, sequence or mapping
         How numbers enter the network, see `sk_mtl.base.MultiTaskEstimator`.
+    exact : bool, default=False
+        Whether no number may be rounded.
 
     Attributes
     ----------
@@ -62,14 +69,18 @@ class NumberEncoder(ColumnEncoder):
         Total weight of the numbers seen in each column, their mean and variance; NaN without any.
     missing_columns_ : list of int
         Places, among the numeric columns, of those with a missing value at `fit`.
+    rounded_ : list of int
+        Places of the columns that are read as float32, of a large table: it halves what training
+        holds, and no digit is lost that the network would see. It is at fit and at predict alike.
     encodings_ : list of tuples
         The blocks that read the part: the fields of `Held`.
     """
 
     part: ClassVar[str] = "numeric"
 
-    def __init__(self, numeric_features: Any = "standardize") -> None:
+    def __init__(self, numeric_features: Any = "standardize", exact: bool = False) -> None:
         self.numeric_features = numeric_features
+        self.exact = exact
 
     def choose(self, table: Table) -> list[int]:
         """Return the columns with a number's dtype."""
@@ -78,50 +89,108 @@ class NumberEncoder(ColumnEncoder):
     def fit(self, table: Table, rows: NDArray | None, weight: NDArray | None) -> None:
         """Learn the statistics, which columns have missing values, and the encodings."""
         self.names_ = [table.names[j] for j in self.columns_]
-        block = self._numbers(table, rows)
-        self.missing_columns_ = _columns_with_nan(block)
-        self.encodings_ = self._choose_encodings(table, block, weight)
-        self._learn(block, weight, StandardScaler(with_mean=not sparse.issparse(block)))
+        n = len(self.columns_)
+        self.counts_, self.means_, self.variances_ = np.zeros(n), np.zeros(n), np.zeros(n)
+        self.constant_ = [True] * n
+        groups = self._choose_encodings(table, rows, weight)
+        marked: list[int] = []
+        learned: list[list[dict[str, Any]]] = [[] for _ in groups]
+        runs = self._runs(table, rows)
+        rounds = len(runs) > 1 and not self.exact
+        self.rounded_: list[int] = []
+        for places in runs:
+            block = self._numbers(table, rows, [self.columns_[place] for place in places])
+            marked += [places[k] for k in _columns_with_nan(block)]
+            scaler = StandardScaler(with_mean=not table.sparse)
+            self._learn(block, weight, scaler, slice(places.start, places.stop))
+            if rounds and block.dtype == np.float64:
+                few = self._may_be_rounded(block, places, groups)
+                self.rounded_ += [places[k] for k in few]
+                block = _round(block, few)
+            for group, found in zip(groups, learned, strict=True):
+                own = [place - places.start for place in group.places if place in places]
+                if own and not isinstance(group.encoding, Affine):
+                    found.append(group.encoding.fit(self._dense(block, places)[:, own], weight))
+        self.missing_columns_ = marked
+        self.encodings_ = self._name_blocks(groups, learned)
+        self._check_variances()
+
+    def _may_be_rounded(self, block: NDArray, places: range, groups: list[Group]) -> list[int]:
+        """Return the columns of a block that lose digits as float32, but none that count.
+
+        A float32 keeps 24 binary digits. That is as much as the network gets of a number, unless
+        the column's mean is far beyond its spread, it is of a scale that float32 has not, or an
+        encoding tells single values apart.
+        """
+        means, spread = self.means_[places], np.sqrt(self.variances_[places])
+        with np.errstate(invalid="ignore"):
+            fine = (np.abs(means) <= FAR * spread) & (spread > 1e-30) & (spread < 1e30)
+        for encoding, own in groups:
+            if encoding.exact:
+                fine[[place - places.start for place in own if place in places]] = False
+        return [
+            k
+            for k in np.flatnonzero(fine).tolist()
+            if not np.array_equal(block[:, k], block[:, k].astype(np.float32), equal_nan=True)
+        ]
+
+    def _runs(self, table: Table, rows: NDArray | None) -> list[range]:
+        """Return runs of columns, by their places: as many as are to be read at once."""
+        n, n_rows = len(self.columns_), len(table) if rows is None else len(rows)
+        size = n if table.sparse else max(1, CHUNK_BYTES // (8 * max(n_rows, 1)))
+        return [range(start, min(start + size, n)) for start in range(0, n, max(size, 1))]
 
     def update(self, table: Table, rows: NDArray | None, weight: NDArray | None) -> Self:
         """Return a copy whose statistics are those of further rows too."""
         twin, block = copy(self), self._checked(table, rows)
-        scaler = StandardScaler(with_mean=not sparse.issparse(block))
+        scaler = StandardScaler(with_mean=not table.sparse)
         scaler.n_features_in_ = len(self.columns_)
         scaler.n_samples_seen_ = np.array(self.counts_)
         # Without a number so far a mean of any kind weighs nothing.
         scaler.mean_, scaler.var_ = np.nan_to_num(self.means_), np.nan_to_num(self.variances_)
         scaler.scale_ = np.ones(len(self.columns_))
-        twin._learn(block, weight, scaler)
+        twin.counts_, twin.means_ = self.counts_.copy(), self.means_.copy()
+        twin.variances_, twin.constant_ = self.variances_.copy(), list(self.constant_)
+        twin._learn(block, weight, scaler, slice(0, len(self.columns_)))
+        twin._check_variances()
         return twin
 
     def _choose_encodings(
-        self, table: Table, block: Any, weight: NDArray | None
-    ) -> list[tuple[Any, ...]]:
-        """Share the columns among encodings, and let these learn."""
-        n, dense = len(self.columns_), cache(lambda: self._dense(block))
-        groups = resolve_encodings(
-            self.numeric_features,
-            table.names,
-            self.columns_,
-            None if sparse.issparse(block) else dense,
-            weight,
+        self, table: Table, rows: NDArray | None, weight: NDArray | None
+    ) -> list[Group]:
+        """Share the columns among encodings."""
+        everything = range(len(self.columns_))
+
+        def sample() -> tuple[NDArray, int]:
+            kept = np.arange(len(table)) if rows is None else rows
+            kept = kept if weight is None else kept[weight > 0]
+            few = kept[sampled(len(kept))]
+            # Positions that are all rows of the table: no copy of it.
+            part = table if len(few) == len(table) else table.take(few)
+            block = self._numbers(part, None, self.columns_)
+            return self._dense(block, everything), len(kept)
+
+        return resolve_encodings(
+            self.numeric_features, table.names, self.columns_, None if table.sparse else sample
         )
+
+    def _name_blocks(
+        self, groups: list[Group], learned: list[list[dict[str, Any]]]
+    ) -> list[tuple[Any, ...]]:
+        """Return the blocks, see `Held`."""
+        n = len(self.columns_)
         if n == 0:
             return [Held("numeric", Standardize(), None, [], {})]
         found: list[tuple[Any, ...]] = []
         unmarked = set(self.missing_columns_)
-        for encoding, places in groups:
-            missing, learned = [], {}
+        for (encoding, places), parts in zip(groups, learned, strict=True):
+            missing = []
             if encoding.marks_missing:
                 missing = [k for k, place in enumerate(places) if place in unmarked]
                 unmarked.difference_update(places)
-            is_all = len(places) == n
-            if not isinstance(encoding, Affine):
-                values = dense() if is_all else dense()[:, places]
-                learned = encoding.fit(values, weight)
             name = _name(encoding, [name for name, *_ in found])
-            found.append(Held(name, encoding, None if is_all else places, missing, learned))
+            whole = None if len(places) == n else places
+            found.append(Held(name, encoding, whole, missing, join_columns(parts)))
         return found
 
     @property
@@ -129,8 +198,8 @@ class NumberEncoder(ColumnEncoder):
         """The blocks."""
         return [Held(*one) for one in self.encodings_]
 
-    def _dense(self, block: Any) -> NDArray:
-        """Return a block of numbers for encodings that look at single values."""
+    def _dense(self, block: Any, places: range) -> NDArray:
+        """Return some columns' numbers for encodings that look at single values."""
         self._check_dense(block)
         block = block.astype(np.float64, copy=False)
         if len(block) == 0:
@@ -140,8 +209,8 @@ class NumberEncoder(ColumnEncoder):
             spread = np.nanmax(block, axis=0) - np.nanmin(block, axis=0)
         if np.isinf(spread).any():
             raise ValueError(
-                f"Column {self.names_[int(np.isinf(spread).argmax())]!r} has a range too large for "
-                "dtype('float64'); give it in a larger unit."
+                f"Column {self.names_[places[int(np.isinf(spread).argmax())]]!r} has a range too "
+                "large for dtype('float64'); give it in a larger unit."
             )
         return block
 
@@ -153,25 +222,27 @@ class NumberEncoder(ColumnEncoder):
                 "X, `X.toarray()`, or 'standardize' or 'passthrough'."
             )
 
-    def _learn(self, block: Any, weight: NDArray | None, scaler: StandardScaler) -> None:
-        n = len(self.columns_)
-        self.counts_, self.means_, self.variances_ = np.zeros(n), np.zeros(n), np.zeros(n)
-        self.constant_ = [True] * n
-        if n == 0:
+    def _learn(self, block: Any, weight: NDArray | None, scaler: StandardScaler, at: slice) -> None:
+        """Take over the statistics of some columns' numbers."""
+        if block.shape[1] == 0:
             return
         # Columns may be all missing, or too large to be squared.
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             scaler.partial_fit(block, sample_weight=weight)
             deviation = np.sqrt(scaler.var_)
-        self.counts_ = np.array(np.broadcast_to(scaler.n_samples_seen_, n), dtype=np.float64)
-        empty = self.counts_ == 0
-        self.means_ = np.where(empty, np.nan, scaler.mean_)
-        self.variances_ = np.where(empty, np.nan, scaler.var_)
+        self.counts_[at] = scaler.n_samples_seen_
+        empty = self.counts_[at] == 0
+        self.means_[at] = np.where(empty, np.nan, scaler.mean_)
+        self.variances_[at] = np.where(empty, np.nan, scaler.var_)
         # scikit-learn says that a column is constant, up to rounding, by a scale of one.
-        self.constant_ = (empty | (scaler.scale_ != deviation)).tolist()
-        too_large = np.isinf(deviation)
+        self.constant_[at] = (empty | (scaler.scale_ != deviation)).tolist()
+
+    def _check_variances(self) -> None:
+        """Refuse columns to standardize whose variance is no number."""
+        with np.errstate(invalid="ignore"):
+            too_large = np.isinf(np.sqrt(self.variances_))
         for held in self.held if too_large.any() else ():
-            places = np.arange(n) if held.places is None else np.array(held.places)
+            places = np.arange(len(too_large)) if held.places is None else np.array(held.places)
             bad = places[too_large[places]]
             if isinstance(held.encoding, Standardize) and len(bad):
                 raise ValueError(
@@ -210,23 +281,25 @@ class NumberEncoder(ColumnEncoder):
 
     def transform_few(self, table: Table, cells: list[list[Any]]) -> Any | None:
         """Read cell by cell where the rows are a frame's."""
-        is_frame = isinstance(table, FrameTable)
-        return encode_numbers(cells, self.columns_) if is_frame else self._checked(table, None)
+        if not isinstance(table, FrameTable):
+            return self._checked(table, None)
+        found = encode_numbers(cells, self.columns_)
+        return None if found is None else _round(found, self.rounded_)
 
     def _checked(self, table: Table, rows: NDArray | None) -> Any:
         """Return the columns as one block of floats, a matrix only where no encoding minds."""
-        block = self._numbers(table, rows)
+        block = _round(self._numbers(table, rows, self.columns_), self.rounded_)
         if not all(isinstance(held.encoding, Affine) for held in self.held):
             self._check_dense(block)
         return block
 
-    def _numbers(self, table: Table, rows: NDArray | None) -> Any:
-        """Return the columns as one block of floats."""
-        replaced = {j: self._parse(table, j) for j in table.not_numbers(self.columns_)}
-        block = table.block(self.columns_, replaced)
-        infinite = np.isinf(block.data if sparse.issparse(block) else block)
+    def _numbers(self, table: Table, rows: NDArray | None, columns: list[int]) -> Any:
+        """Return some columns as one block of floats."""
+        replaced = {j: self._parse(table, j) for j in table.not_numbers(columns)}
+        block = table.block(columns, replaced)
+        infinite = np.isinf(block.data if table.sparse else block)
         if infinite.any():
-            self._raise_infinite(block)
+            _raise_infinite(block, [table.names[j] for j in columns])
         return block if rows is None else block[rows]
 
     def _parse(self, table: Table, j: int) -> NDArray:
@@ -245,14 +318,34 @@ class NumberEncoder(ColumnEncoder):
                 f"({error}); mend it, or name it in `categorical_features`."
             ) from error
 
-    def _raise_infinite(self, block: Any) -> None:
-        coo = block.tocoo() if sparse.issparse(block) else None
-        bad = np.isinf(block).any(axis=0) if coo is None else coo.col[np.isinf(coo.data)]
-        column = int(np.flatnonzero(bad)[0]) if coo is None else int(bad[0])
-        raise ValueError(
-            f"Input X contains infinity or a value too large for dtype('float64') in column "
-            f"{self.names_[column]!r}; replace it, by NaN if it means missing."
-        )
+    def store(self, table: Table, n: int) -> "Numbers | None":
+        """Return what holds the numbers of n rows in the least memory."""
+        if table.sparse:
+            return None
+        rounded, n_columns = set(self.rounded_), len(self.columns_)
+        return Numbers(n, n_columns, [k for k in range(n_columns) if k not in rounded])
+
+
+def _round(block: Any, columns: list[int]) -> Any:
+    """Return a block some columns of which are as float32 has them; a copy if there are some."""
+    if not columns or block.dtype == np.float32:
+        return block
+    narrow = block.astype(np.float32)
+    if len(columns) < block.shape[1]:
+        block = block.copy()
+        block[:, columns] = narrow[:, columns]
+        return block
+    return narrow
+
+
+def _raise_infinite(block: Any, names: list[Any]) -> None:
+    coo = block.tocoo() if sparse.issparse(block) else None
+    bad = np.isinf(block).any(axis=0) if coo is None else coo.col[np.isinf(coo.data)]
+    column = int(np.flatnonzero(bad)[0]) if coo is None else int(bad[0])
+    raise ValueError(
+        f"Input X contains infinity or a value too large for dtype('float64') in column "
+        f"{names[column]!r}; replace it, by NaN if it means missing."
+    )
 
 
 def _name(encoding: Encoding, taken: list[str]) -> str:

@@ -1,6 +1,6 @@
 """Rows as tensors, and batches cut from them in slices."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 CHUNK_ROWS = 65_536
 """Rows gathered at once in shuffled order; batches are views of the gathered chunk."""
 
-CHUNK_BYTES = 2**23
+CHUNK_BYTES = 2**20
 """Most bytes, as dense float64, of the rows gathered at once, if they are more than a batch."""
 
 
@@ -31,6 +31,59 @@ class Batch(NamedTuple):
     def n_rows(self) -> int:
         """Number of rows B."""
         return self.target.shape[0]
+
+
+class Numbers:
+    """Numbers of n rows in four bytes each, and in eight where four would lose digits that count.
+
+    Rows are written once, by slices from the first to the last.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows.
+    n_columns : int
+        Number of columns F.
+    exact : sequence of int
+        Columns to look at: one of them that does not fit is kept in eight bytes. The others do.
+    """
+
+    def __init__(self, n: int, n_columns: int, exact: Sequence[int] = ()) -> None:
+        self.shape = (n, n_columns)
+        self.exact = list(exact)
+        self.narrow = np.empty(self.shape, dtype=np.float32)
+        self.wide: dict[int, NDArray] = {}
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __setitem__(self, at: slice, block: NDArray) -> None:
+        """Write some rows, (b, F) floats."""
+        with np.errstate(over="ignore"):  # too large for a float32: not equal, and so kept wide
+            self.narrow[at] = block
+        for j in self.exact:
+            if j not in self.wide and not np.array_equal(
+                self.narrow[at, j], block[:, j], equal_nan=True
+            ):
+                self.wide[j] = self.narrow[:, j].astype(np.float64)
+            if j in self.wide:
+                self.wide[j][at] = block[:, j]
+
+    def __getitem__(self, index: Any) -> Tensor:
+        """Return some rows, (b, F) float64."""
+        block = self.narrow[index].astype(np.float64)
+        for j, values in self.wide.items():
+            block[:, j] = values[index]
+        return torch.from_numpy(block)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all rows."""
+        return self.narrow.nbytes + sum(values.nbytes for values in self.wide.values())
+
+    def smallest(self) -> "NDArray | Numbers":
+        """Return the plain array where four bytes did for every column, else itself."""
+        return self if self.wide else self.narrow
 
 
 class Rows(Dataset):
@@ -88,7 +141,9 @@ class Rows(Dataset):
         if isinstance(part, Tensor):
             return take(part, index)
         cut = part[index.numpy(force=True) if isinstance(index, Tensor) else index]
-        return torch.from_numpy(cut.toarray()).to(self.device) if _is_matrix(cut) else cut
+        if _is_matrix(cut):
+            cut = torch.from_numpy(cut.toarray())
+        return cut.to(self.device) if isinstance(cut, Tensor) else cut
 
     @property
     def chunk_rows(self) -> int:

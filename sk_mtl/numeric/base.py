@@ -1,6 +1,7 @@
 """The contract of an encoding of numbers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -30,15 +31,23 @@ class Encoding(Options, ABC):
     marks_missing : bool
         Whether the block takes ``missing_columns`` and adds indicators of missing values for
         them, a class attribute. False: it tells missing values by itself.
+    exact : bool
+        Whether numbers that differ in the last digits of a float64 must not become equal, a class
+        attribute. False: training may hold them as float32, in half the memory.
     """
 
     name: ClassVar[str]
     kind: ClassVar[str]
     marks_missing: ClassVar[bool] = True
+    exact: ClassVar[bool] = True
 
     @abstractmethod
     def fit(self, values: NDArray, weight: NDArray | None = None) -> dict[str, Any]:
         """Learn from the rows that are trained on how to build the block.
+
+        Columns of a large table come some at a time, each in one call, and what the calls return
+        is joined: lists and arrays, which have an entry for each column, end to end. Anything
+        else must be the same for all columns.
 
         Parameters
         ----------
@@ -85,6 +94,22 @@ class Encoding(Options, ABC):
         check_choice(f"numeric_features__{option}", getattr(self, option), choices)
 
 
+def join_columns(parts: Sequence[Any]) -> Any:
+    """Join what `Encoding.fit` returned for some columns after others: see there."""
+    if not parts:
+        return {}
+    first = parts[0]
+    if isinstance(first, dict):
+        return {name: join_columns([part[name] for part in parts]) for name in first}
+    if isinstance(first, np.ndarray):
+        return np.concatenate(parts)
+    if isinstance(first, list):
+        return [entry for part in parts for entry in part]
+    if isinstance(first, tuple):
+        return tuple(map(join_columns, zip(*parts, strict=True)))
+    return first
+
+
 class Affine(Encoding):
     """Base of encodings that shift and scale by mean and variance, which a stream updates.
 
@@ -93,6 +118,8 @@ class Affine(Encoding):
     """
 
     kind: ClassVar[str] = "numbers"
+
+    exact: ClassVar[bool] = False
 
     def fit(self, values: NDArray, weight: NDArray | None = None) -> dict[str, Any]:
         """Return nothing: see `scales`."""

@@ -40,7 +40,9 @@ class Group(NamedTuple):
     places: list[int]
 
 
-def choose_encodings(values: NDArray, weight: NDArray | None = None) -> list[Group]:
+def choose_encodings(
+    values: NDArray, weight: NDArray | None = None, n_rows: int | None = None
+) -> list[Group]:
     """Choose encodings by a look at the columns: the rule of ``numeric_features="auto"``.
 
     - `Standardize`: all columns.
@@ -58,6 +60,8 @@ def choose_encodings(values: NDArray, weight: NDArray | None = None) -> list[Gro
         The columns, NaN where missing, of the rows that will be trained on.
     weight : ndarray of shape (n,), optional
         Weights of the rows; those without weight do not count.
+    n_rows : int, optional
+        How many rows there are, if `values` are those drawn of them already.
 
     Returns
     -------
@@ -77,11 +81,10 @@ def choose_encodings(values: NDArray, weight: NDArray | None = None) -> list[Gro
     """
     groups = [Group(Standardize(), list(range(values.shape[1])))]
     rows, _ = observed(values, weight)
-    n = len(rows)
+    n = len(rows) if n_rows is None else n_rows
     if n < 500:
         return groups
-    if n > SAMPLE:
-        rows = rows[np.sort(np.random.default_rng(0).choice(n, SAMPLE, replace=False))]
+    rows = rows[sampled(len(rows))]
     many, few = [], []
     for j, column in enumerate(rows.T):
         found, counts = np.unique(column[~np.isnan(column)], return_counts=True)
@@ -93,6 +96,13 @@ def choose_encodings(values: NDArray, weight: NDArray | None = None) -> list[Gro
     return groups + [group for group in chosen if group.places]
 
 
+def sampled(n: int) -> NDArray | slice:
+    """Return the positions, of n rows, of those that `choose_encodings` looks at."""
+    if n <= SAMPLE:
+        return slice(None)
+    return np.sort(np.random.default_rng(0).choice(n, SAMPLE, replace=False))
+
+
 def _learnable(found: NDArray, counts: NDArray) -> bool:
     """Say whether distinct values are whole numbers with enough rows each to learn from."""
     rest = counts.sum() - counts.max()
@@ -100,7 +110,7 @@ def _learnable(found: NDArray, counts: NDArray) -> bool:
 
 
 def resolve_encodings(
-    asked: Any, names: Sequence[Any], columns: Sequence[int], values: Any, weight: NDArray | None
+    asked: Any, names: Sequence[Any], columns: Sequence[int], sample: Any
 ) -> list[Group]:
     """Return the encodings that `numeric_features` asks for, copied and checked.
 
@@ -112,11 +122,10 @@ def resolve_encodings(
         Names of all columns of X.
     columns : sequence of int
         Positions of the numeric ones.
-    values : callable or None
-        Returns the numeric columns of the rows to learn from, (n, F) float64, if "auto" is to
-        look at them. None if they are sparse: "auto" then standardizes.
-    weight : ndarray of shape (n,) or None
-        Weights of these rows.
+    sample : callable or None
+        Returns, if "auto" is to look at them, numeric columns, (n, F) float64, of the rows to
+        learn from or a sample of them, and the number of the rows. None if they are sparse:
+        "auto" then standardizes.
 
     Returns
     -------
@@ -150,10 +159,11 @@ def resolve_encodings(
         pairs = [(entry, rest) for entry in _entries(DEFAULT, "") if rest] + pairs
     by_rule = [place for entry, places in pairs if entry is None for place in places]
     groups = [Group(entry, places) for entry, places in pairs if entry is not None]
-    if by_rule and values is None:
+    if by_rule and sample is None:
         groups.append(Group(ENCODINGS[DEFAULT](), by_rule))
     elif by_rule:
-        chosen = choose_encodings(values()[:, by_rule], weight)
+        values, n_rows = sample()
+        chosen = choose_encodings(values[:, by_rule], n_rows=n_rows)
         groups += [Group(one, [by_rule[j] for j in places]) for one, places in chosen]
     return _merge(groups)
 

@@ -42,6 +42,7 @@ class Periodic(Encoding):
 
     name: ClassVar[str] = "periodic"
     kind: ClassVar[str] = "periodic"
+    exact: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -48,6 +48,7 @@ class PiecewiseLinear(Encoding):
 
     name: ClassVar[str] = "piecewise"
     kind: ClassVar[str] = "piecewise"
+    exact: ClassVar[bool] = False
 
     def __init__(
         self,

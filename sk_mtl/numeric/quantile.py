@@ -37,6 +37,7 @@ class QuantileNormal(Encoding):
 
     name: ClassVar[str] = "quantile"
     kind: ClassVar[str] = "quantiles"
+    exact: ClassVar[bool] = False
 
     def __init__(self, n_quantiles: Any = "auto", ties: str = "middle") -> None:
         self.n_quantiles = n_quantiles

@@ -38,6 +38,7 @@ class RobustClip(Encoding):
 
     name: ClassVar[str] = "robust"
     kind: ClassVar[str] = "scaled"
+    exact: ClassVar[bool] = False
 
     def __init__(self, limit: float | None = 3.0) -> None:
         self.limit = limit
