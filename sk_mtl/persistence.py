@@ -7,6 +7,7 @@ A pickle (joblib's too) holds the weights as numpy arrays, so it depends on no d
 import hashlib
 import json
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ from sk_mtl.tasks import Task, find_task_class, restore_task
 
 FORMAT = 2
 """Version of the file format of `save`."""
+
+LONG, ARRAY = 1000, "array/"
+"""Entries from which on an array is a tensor of the file, and how its name begins."""
 
 RUNTIME_ONLY = ("callbacks", "random_state", "balancer", "optimizer", "monitor")
 """Parameters that matter for training only and may hold objects that JSON cannot."""
@@ -161,7 +165,7 @@ class PersistenceMixin(BaseEstimator):
             name: tensor.detach().cpu().contiguous()
             for name, tensor in self.module_.state_dict().items()
         }
-        config = json.dumps(_describe(self), allow_nan=True)
+        config = json.dumps(_describe(self, tensors), allow_nan=True)
         metadata = {"sk_mtl": config, "sha256": _digest(config, tensors)}
         save_file(tensors, str(path), metadata=metadata)
 
@@ -226,33 +230,47 @@ def _digest(config: str, tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _to_json(value: Any) -> Any:
-    """Return a value in JSON's types; others keep what they are by a tag."""
+def _to_json(value: Any, arrays: dict[str, torch.Tensor] | None = None) -> Any:
+    """Return a value in JSON's types; others keep what they are by a tag.
+
+    Parameters
+    ----------
+    value : object
+        The value.
+    arrays : dict of str to Tensor, optional
+        What gets long arrays of numbers and of strings: in JSON they would be large and slow.
+    """
+    to = partial(_to_json, arrays=arrays)
     if isinstance(value, pd.Index | np.ndarray):
         kind = "index" if isinstance(value, pd.Index) else "array"
         # An array of objects stays one, strings or not; any dtype of strings is "str".
         is_object = value.dtype == object
         is_text = not is_object and pd.api.types.is_string_dtype(value.dtype)
-        dtype = "str" if is_text else str(value.dtype)
-        items = [_to_json(item) for item in value.tolist()]
-        return {"type": kind, "dtype": dtype, "items": items}
+        node: dict[str, Any] = {"type": kind, "dtype": "str" if is_text else str(value.dtype)}
+        if arrays is not None and value.ndim == 1 and len(value) >= LONG:
+            parts = _to_tensors(value)
+            if parts is not None:
+                node["tensors"] = [f"{ARRAY}{len(arrays) + k}" for k in range(len(parts))]
+                arrays.update(zip(node["tensors"], parts, strict=True))
+                return node
+        return {**node, "items": [to(item) for item in value.tolist()]}
     if isinstance(value, tuple):
-        return {"type": "tuple", "items": [_to_json(item) for item in value]}
+        return {"type": "tuple", "items": [to(item) for item in value]}
     if isinstance(value, list):
-        return [_to_json(item) for item in value]
+        return [to(item) for item in value]
     if isinstance(value, dict):
-        pairs = [[_to_json(key), _to_json(item)] for key, item in value.items()]
+        pairs = [[to(key), to(item)] for key, item in value.items()]
         return {"type": "dict", "items": pairs}
     if isinstance(value, np.generic):
-        return _to_json(value.item())
+        return to(value.item())
     if isinstance(value, LossBalancer) and type(value) in _balancer_classes().values():
-        params = [[key, _to_json(item)] for key, item in value.get_params(deep=False).items()]
+        params = [[key, to(item)] for key, item in value.get_params(deep=False).items()]
         return {"type": "balancer", "class": type(value).__name__, "items": params}
     if isinstance(value, Task):
-        state = [[key, _to_json(item)] for key, item in vars(value).items()]
+        state = [[key, to(item)] for key, item in vars(value).items()]
         return {"type": "task", "class": type(value).__name__, "items": state}
     if isinstance(value, Encoding):
-        params = [[key, _to_json(item)] for key, item in value.get_params().items()]
+        params = [[key, to(item)] for key, item in value.get_params().items()]
         return {"type": "encoding", "class": type(value).__name__, "items": params}
     if isinstance(value, type) and issubclass(value, Task):
         return {"type": "kind", "items": value.__name__}
@@ -263,32 +281,61 @@ def _to_json(value: Any) -> Any:
     )
 
 
-def _from_json(value: Any) -> Any:
+def _to_tensors(values: pd.Index | NDArray) -> list[torch.Tensor] | None:
+    """Return numbers as one tensor, strings as their bytes and lengths, None for all else."""
+    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iuf":
+        return [torch.from_numpy(np.array(values))]
+    items = values.tolist()
+    if not all(type(item) is str for item in items):
+        return None
+    texts = [item.encode("utf-8", "surrogatepass") for item in items]
+    lengths = torch.tensor([len(text) for text in texts], dtype=torch.int64)
+    return [
+        torch.frombuffer(bytearray(b"".join(texts)) or bytearray(1), dtype=torch.uint8),
+        lengths,
+    ]
+
+
+def _from_tensors(tensors: list[torch.Tensor]) -> Any:
+    """Undo `_to_tensors`: an array, or a list of strings."""
+    if len(tensors) == 1:
+        return tensors[0].numpy()
+    text, ends = tensors[0].numpy().tobytes(), tensors[1].cumsum(0).tolist()
+    return [
+        text[start:end].decode("utf-8", "surrogatepass")
+        for start, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
+
+
+def _from_json(value: Any, arrays: dict[str, torch.Tensor] | None = None) -> Any:
     """Undo `_to_json`."""
+    back = partial(_from_json, arrays=arrays)
     if isinstance(value, list):
-        return [_from_json(item) for item in value]
+        return [back(item) for item in value]
     if not isinstance(value, dict):
         return value
+    if value["type"] in ("index", "array"):
+        if "tensors" in value:
+            items = _from_tensors([(arrays or {})[name] for name in value["tensors"]])
+        else:
+            items = back(value["items"])
+        if value["type"] == "index":
+            return pd.Index(items, dtype=None if value["dtype"] == "str" else value["dtype"])
+        return np.array(items, dtype=object if value["dtype"] == "object" else value["dtype"])
     items = value["items"]
     match value["type"]:
         case "tuple":
-            return tuple(_from_json(items))
+            return tuple(back(items))
         case "dict":
-            return {_from_json(key): _from_json(item) for key, item in items}
-        case "index":
-            dtype = object if value["dtype"] in ("str", "object") else value["dtype"]
-            return pd.Index(_from_json(items), dtype=dtype)
-        case "array":
-            dtype = object if value["dtype"] == "object" else value["dtype"]
-            return np.array(_from_json(items), dtype=dtype)
+            return {back(key): back(item) for key, item in items}
         case "balancer":
             cls = _balancer_classes()[value["class"]]
-            return cls(**{key: _from_json(item) for key, item in items})
+            return cls(**{key: back(item) for key, item in items})
         case "task":
-            return restore_task(value["class"], {key: _from_json(item) for key, item in items})
+            return restore_task(value["class"], {key: back(item) for key, item in items})
         case "encoding":
             make = find_encoding_class(value["class"])
-            return make(**{key: _from_json(item) for key, item in items})
+            return make(**{key: back(item) for key, item in items})
         case "kind":
             return find_task_class(items)
         case other:
@@ -301,8 +348,9 @@ def _balancer_classes() -> dict[str, type[LossBalancer]]:
     return {cls.__name__: cls for cls in classes}
 
 
-def _describe(estimator: Any) -> dict[str, Any]:
-    """Return everything but the weights, in JSON's types."""
+def _describe(estimator: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Return everything but the weights, in JSON's types; long arrays go to the tensors."""
+    arrays: dict[str, torch.Tensor] = {}
     fitted, params = estimator._fitted_, {}
     for name, value in fitted.params.items():
         try:
@@ -316,9 +364,13 @@ def _describe(estimator: Any) -> dict[str, Any]:
                 stacklevel=3,
             )
     encoder = {
-        one.part: {name: _to_json(value) for name, value in vars(one).items() if name.endswith("_")}
+        one.part: {
+            name: _to_json(value, arrays) for name, value in vars(one).items() if name.endswith("_")
+        }
         for one in fitted.encoder.encoders
     }
+    tasks = [_to_json(task, arrays) for task in estimator.tasks_]
+    tensors.update(arrays)
     return {
         "format": FORMAT,
         "class": type(estimator).__name__,
@@ -326,7 +378,7 @@ def _describe(estimator: Any) -> dict[str, Any]:
         "params": params,
         "names": _to_json(fitted.encoder.names_),
         "encoder": encoder,
-        "tasks": [_to_json(task) for task in estimator.tasks_],
+        "tasks": tasks,
         "seed": fitted.seed,
         "single": fitted.single,
         "weight_scale": fitted.weight_scale,
@@ -360,7 +412,7 @@ def _rebuild(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
     encoder.names_ = _from_json(config["names"])
     for one in encoder.encoders:
         for name, value in config["encoder"][one.part].items():
-            setattr(one, name, _from_json(value))
+            setattr(one, name, _from_json(value, tensors))
     estimator.n_features_in_ = config["n_features_in_"]
     if config["feature_names_in_"] is not None:
         estimator.feature_names_in_ = _from_json(config["feature_names_in_"])
@@ -374,8 +426,8 @@ def _rebuild(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
         n_members=config.get("n_members", 1),
     )
     estimator._epochs_ = _rows(_from_json(config["history"]))
-    estimator._describe_tasks(tuple(map(_from_json, config["tasks"])))
-    weights = {name: _own(tensor) for name, tensor in tensors.items()}
+    estimator._describe_tasks(tuple(_from_json(task, tensors) for task in config["tasks"]))
+    weights = {name: _own(tensor) for name, tensor in tensors.items() if ARRAY not in name}
     estimator._restore(weights, {"seen": config["seen"]})
     return estimator
 
