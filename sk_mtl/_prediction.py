@@ -19,6 +19,7 @@ from sk_mtl.data import FeatureEncoder, HoldOut, Rows, Table, check_labels, chec
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import (
     Task,
+    decision_values,
     declared_kinds,
     logit_slices,
     mean_blocks,
@@ -48,13 +49,6 @@ def side_by_side(columns: list[NDArray]) -> NDArray:
     if len(kinds) > 1 or kinds == {"O"} or loses_digits:
         columns = [column.astype(object) for column in columns]
     return np.column_stack(columns)
-
-
-def _decide(block: NDArray) -> NDArray:
-    """Return the decision values that a block of probabilities gives: (n, 1) or (n, n_classes)."""
-    block = np.maximum(block, np.finfo(block.dtype).tiny)
-    # Of the quotient, not a difference: the sign is that of the more probable class.
-    return np.log(block[:, 1:] / block[:, :1] if block.shape[1] == 2 else block)
 
 
 def _has_classes(estimator: "PredictionMixin") -> bool:
@@ -312,7 +306,9 @@ class PredictionMixin(BaseEstimator):
     def _decisions(self, logits: torch.Tensor) -> list[NDArray]:
         """Return the decision values of the tasks with classes, side by side."""
         if self._fitted_.n_members > 1:
-            return [np.hstack(list(map(_decide, self._probabilities(logits, members=False))))]
+            return [
+                np.hstack([decision_values(b) for b in self._probabilities(logits, members=False)])
+            ]
         slices = zip(self.tasks_, logit_slices(self.tasks_), strict=True)
         columns = [
             task.decision(logits[:, at].numpy()) for task, at in slices if task.classes_ is not None
@@ -384,6 +380,7 @@ class PredictionMixin(BaseEstimator):
             seen = column.observed
             weights = None if labels.weight is None else labels.weight[seen, k]
             if seen.any():
+                task.check_scored(column.values)
                 scores.append(task.score(column.values, values[seen], weights))
         if not scores:
             raise ValueError("y has no observed label to score.")

@@ -316,6 +316,11 @@ class PreparingMixin(PredictionMixin):
 
     def _batch_size(self, n_rows: int, *, stream: bool) -> int | None:
         """Return the rows per step; of a stream, whose size is unknown, "auto" is 256."""
+        if self.batch_norm and self.batch_size == 1:
+            raise ValueError(
+                "`batch_norm` is True and `batch_size` 1: there is no statistic of one row. Pass a "
+                "batch_size of at least 2, or batch_norm=False."
+            )
         if self.batch_size == "auto":
             return 256 if stream else auto_batch_size(n_rows)
         return self.batch_size

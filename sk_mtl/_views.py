@@ -1,5 +1,7 @@
 """One task of a fitted estimator as an estimator of its own."""
 
+from collections import deque
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -10,29 +12,56 @@ from sklearn.utils.metaestimators import available_if
 
 from sk_mtl.tasks import Task
 
+MOST_OBJECTS = 10_000
+"""Objects that `find_multi_task` looks at before it gives up."""
+
 
 def find_multi_task(estimator: Any) -> Any:
-    """Return the multi-task estimator inside pipelines, searches and the like.
+    """Return the fitted multi-task estimator that another one holds.
+
+    Pipelines, searches, and any other estimator or learner are looked through that keeps what it
+    fitted as an attribute, in a list or in a dict; attributes that end in an underscore first.
 
     Raises
     ------
     TypeError
         If there is none.
     """
-    seen = estimator
-    while not hasattr(seen, "task_slices_"):
-        if hasattr(seen, "best_estimator_"):
-            seen = seen.best_estimator_
-        elif hasattr(seen, "steps"):
-            seen = seen.steps[-1][1]
-        elif hasattr(seen, "estimator"):
-            seen = seen.estimator
-        else:
-            raise TypeError(
-                f"{type(estimator).__name__} is no fitted sk_mtl estimator, nor a pipeline or a "
-                "search that ends in one."
-            )
-    return seen
+    waiting, seen = deque([estimator]), set[int]()
+    while waiting and len(seen) < MOST_OBJECTS:
+        one = waiting.popleft()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if hasattr(type(one), "task_view") and "tasks_" in vars(one):
+            return one
+        waiting.extend(_held(one))
+    raise TypeError(
+        f"{type(estimator).__name__} is no fitted sk_mtl estimator, nor a pipeline, a search or "
+        "another estimator that holds a fitted one."
+    )
+
+
+def _held(one: Any) -> list[Any]:
+    """Return what an object holds, the likeliest first; nothing of data and of plain values."""
+    if isinstance(one, list | tuple):
+        return list(reversed(one)) if len(one) <= 100 else []  # the last step is the final one
+    if isinstance(one, dict):
+        return list(one.values()) if len(one) <= 100 else []
+    module = type(one).__module__.partition(".")[0]
+    if isinstance(one, type | ModuleType) or module in ("builtins", "numpy", "pandas", "torch"):
+        return []
+    try:  # an object may be lazy, and answer to any name
+        own: dict[str, Any] = object.__getattribute__(one, "__dict__")
+    except AttributeError:
+        return []
+    return _fitted_first(own)
+
+
+def _fitted_first(attributes: dict[str, Any]) -> list[Any]:
+    """Return attributes, those with the name of a fitted one first."""
+    names = sorted(attributes, key=lambda name: not name.endswith("_"))
+    return [attributes[name] for name in names]
 
 
 def _is_classification(view: "TaskView") -> bool:
@@ -125,10 +154,11 @@ class TaskView(BaseEstimator):
         """Number of columns of X."""
         return self.estimator.n_features_in_
 
-    @property
-    def feature_names_in_(self) -> NDArray:
-        """Names of the columns of X."""
-        return self.estimator.feature_names_in_
+    def __getattr__(self, name: str) -> Any:
+        # No property: some tools set it.
+        if name == "feature_names_in_":
+            return self.estimator.feature_names_in_
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     @available_if(_is_classification)
     def predict_proba(self, X: ArrayLike) -> NDArray:

@@ -111,6 +111,7 @@ class TaskScorer(_Scorer):
             return float("nan")
         rows = X if seen.all() else _safe_indexing(X, np.flatnonzero(seen))
         labels = targets.values[k][seen]
+        task.check_scored(labels)
         if task.classes_ is not None and len(task.classes_) == 2:
             view, labels = _BinaryView(estimator, self.task), labels == task.classes_[1]
             labels = labels.astype(int)

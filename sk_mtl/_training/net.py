@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from skorch import NeuralNet
@@ -18,7 +19,7 @@ from sk_mtl._training.signals import Interrupts, NonFiniteLossError, StopTrainin
 from sk_mtl.balancing import Step
 from sk_mtl.data.rows import Batch, Batches, Rows
 from sk_mtl.nn import MultiTaskModule
-from sk_mtl.tasks import Task, mean_blocks
+from sk_mtl.tasks import Task, decision_values, mean_blocks
 
 ROUNDING = 1e-6
 """How far below zero rounding may bring a loss."""
@@ -36,8 +37,9 @@ class MultiTaskNet(NeuralNet):
     ``weight_<term>`` is the balancer's weight, the mean over the steps; ``train_penalty`` the
     mean of the network's own penalty, if it has one.
 
-    Scorers given to skorch's callbacks get this net: `predict_proba` returns the tasks' blocks,
-    `decision_function` the logits; `y` are the encoded labels, NaN where not observed.
+    Scorers given to skorch's callbacks get this net. Its labels are codes of classes, and values
+    on their own scale, NaN where not observed: (n, K). `predict` returns such labels,
+    `predict_proba` the tasks' blocks and `decision_function` the logits of their classes.
 
     Attributes
     ----------
@@ -81,6 +83,14 @@ class MultiTaskNet(NeuralNet):
                 if self.interrupts.seen:
                     raise
                 wants_end = True
+            except KeyError as error:
+                if self.valid_batches is not None or "valid" not in str(error):
+                    raise
+                raise ValueError(
+                    f"The callback {type(callback).__name__} needs losses of rows held out "
+                    f"({error.args[0]}), and there are none; pass validation_fraction=0.1, or "
+                    "X_val and y_val to fit."
+                ) from error
         if wants_end:
             self.stop = True
             if method_name in ("on_batch_begin", "on_batch_end", "on_grad_computed"):
@@ -237,8 +247,10 @@ class MultiTaskNet(NeuralNet):
         self._set_training(training)
         history, balancer = self.history, self.criterion_.balancer
         tally = _Tally(self, prefix)
+        heard = self._listeners("on_batch_begin") or self._listeners("on_batch_end")
         for batch in iterator:
-            pair = batch.parts, batch.target  # what skorch's callbacks take a batch to be
+            # What skorch's callbacks take a batch to be.
+            pair = batch.parts, self._restore(batch.target) if heard else batch.target
             self.notify("on_batch_begin", batch=pair, training=training)
             step = step_fn(batch, **fit_params)
             history.record_batch(f"{prefix}_loss", tally.add(step, training))
@@ -292,9 +304,38 @@ class MultiTaskNet(NeuralNet):
             for row in self.history[since:]
         ]
 
+    # What scorers of skorch's callbacks call ------------------------------------------------------
+
+    def _restore(self, target: Tensor) -> Tensor:
+        """Return encoded labels as callbacks see them: values on their own scale, (B, K)."""
+        tasks = self.criterion_.objective.tasks
+        columns = [t.restore(own) for t, own in zip(tasks, target.unbind(1), strict=True)]
+        return torch.stack(columns, dim=1)
+
+    def _split_blocks(self, X: Any) -> list[NDArray]:
+        """Return the tasks' blocks of a data set."""
+        tasks = self.criterion_.objective.tasks
+        widths = [1 if task.classes_ is None else len(task.classes_) for task in tasks]
+        return np.split(self.predict_proba(X), np.cumsum(widths)[:-1], axis=1)
+
+    def predict(self, X: Any) -> NDArray:
+        """Return codes of classes and values of a data set, (n, K), or (n,) for a single task."""
+        tasks = self.criterion_.objective.tasks
+        columns = [
+            block[:, 0] if task.classes_ is None else block.argmax(axis=1)
+            for task, block in zip(tasks, self._split_blocks(X), strict=True)
+        ]
+        return columns[0] if len(columns) == 1 else np.column_stack(columns)
+
     def decision_function(self, X: Any) -> NDArray:
-        """Return the logits of a data set, those of each member: (n, n_members * L)."""
-        return self.forward(X).numpy(force=True)
+        """Return a column for each task of two classes, one per class of others: (n, columns)."""
+        tasks = self.criterion_.objective.tasks
+        columns = []
+        for task, block in zip(tasks, self._split_blocks(X), strict=True):
+            if task.classes_ is not None:
+                columns.append(decision_values(block))
+        out = np.hstack(columns)
+        return out[:, 0] if len(tasks) == 1 and out.shape[1] == 1 else out
 
 
 def _listens(callback: Callback, method_name: str) -> bool:

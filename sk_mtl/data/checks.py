@@ -70,6 +70,7 @@ def check_rows(estimator: Any, X: Any, names: Sequence[Any] | None = None) -> Ta
 def _check_rows(estimator: Any, X: Any, names: Sequence[Any] | None) -> Any:
     """Return X as a DataFrame, a 2-D array or a CSR matrix."""
     if not is_frame(X) and not sparse.issparse(X):
+        _refuse_other_forms(X)
         # An array of strings made strings of its numbers.
         of_strings = isinstance(X, np.ndarray) and X.dtype.kind == "U"
         infer = read_numbers if of_strings else infer_numbers
@@ -103,6 +104,16 @@ def _check_rows(estimator: Any, X: Any, names: Sequence[Any] | None) -> Any:
                 f"by {type(estimator).__name__}."
             )
     return X
+
+
+def _refuse_other_forms(X: Any) -> None:
+    """Refuse rows of named values, which numpy would read without their names."""
+    if isinstance(X, Mapping):
+        raise ValueError(f"X is a {type(X).__name__}; pass pd.DataFrame(X), a column per entry.")
+    if isinstance(X, np.ndarray) and X.dtype.names:
+        raise ValueError(f"X is an array of records {list(X.dtype.names)}; pass pd.DataFrame(X).")
+    if isinstance(X, list | tuple) and len(X) and isinstance(X[0], Mapping):
+        raise ValueError(f"X is a {type(X).__name__} of dicts; pass pd.DataFrame(X).")
 
 
 def _check_other_names(X: pd.DataFrame, names: Sequence[Any]) -> None:

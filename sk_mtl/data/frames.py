@@ -1,7 +1,7 @@
 """Tables: what pandas, polars, numpy and scipy hand over, as columns with names."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -200,28 +200,35 @@ def is_frame(X: Any) -> bool:
     cls = type(X)
     if hasattr(cls, "columns") and (hasattr(cls, "dtypes") or hasattr(cls, "column_names")):
         return True
-    return hasattr(cls, "__dataframe__")
+    return hasattr(cls, "__dataframe__") or (hasattr(cls, "to_native") and hasattr(cls, "columns"))
 
 
 def to_pandas(X: Any) -> pd.DataFrame:
     """Return a dataframe as pandas; whole numbers with gaps stay whole."""
     if isinstance(X, pd.DataFrame):
         return X
-    if hasattr(X, "collect"):
-        raise TypeError(f"A {type(X).__name__} holds no rows yet; pass what its collect() returns.")
+    if hasattr(X, "to_native"):  # narwhals
+        return to_pandas(X.to_native())
+    for resolve in ("collect", "compute"):  # of polars and Spark, of dask
+        if hasattr(X, resolve):
+            raise TypeError(
+                f"A {type(X).__name__} holds no rows yet; pass what its {resolve}() returns."
+            )
     if hasattr(X, "to_arrow_table"):  # a relation of DuckDB
         X = X.to_arrow_table()
     if hasattr(X, "column_names") and hasattr(X, "schema"):
         return _from_arrow(X)
     if hasattr(X, "null_count") or not hasattr(X, "__dataframe__"):  # polars
         return pd.DataFrame({name: _from_polars(X[name]) for name in X.columns})
-    import pyarrow
+    from pyarrow.interchange import from_dataframe
 
-    return _from_arrow(pyarrow.interchange.from_dataframe(X))
+    return _from_arrow(from_dataframe(X))
 
 
 def _from_polars(column: Any) -> Any:
     """Return a column of polars; numpy has no whole numbers with gaps."""
+    if column.dtype.is_nested():  # a list in each cell: no array of two dimensions
+        return pd.Series(column.to_list(), dtype=object)
     values = column.to_numpy()
     if values.dtype.kind == "f" and column.dtype.is_integer():
         return pd.array(column.to_list(), dtype="UInt64" if _is_large(column) else "Int64")
@@ -385,6 +392,7 @@ def read_targets(y: Any, X: Any, owner: str) -> Targets:
         )
     if sparse.issparse(y):
         raise ValueError("y is a sparse matrix; pass a dense array, `y.toarray()`.")
+    _refuse_other_forms(y, X)
     single = named = False
     if is_frame(y):
         frame = to_pandas(y)
@@ -423,6 +431,27 @@ def read_targets(y: Any, X: Any, owner: str) -> Targets:
     return Targets(names, [values for values, _ in columns], observed, single, named, orders)
 
 
+def _refuse_other_forms(y: Any, X: Any) -> None:
+    """Refuse the forms in which other libraries take the labels of several tasks."""
+    if isinstance(y, Mapping):
+        raise ValueError(
+            f"y is a {type(y).__name__} of {list(y)}; pass pd.DataFrame(y), a column per task."
+        )
+    if isinstance(y, np.ndarray) and y.dtype.names:
+        raise ValueError(
+            f"y is an array of records {list(y.dtype.names)}; pass pd.DataFrame(y), a column per "
+            "task."
+        )
+    n = X.shape[0] if hasattr(X, "shape") else len(X)
+    if isinstance(y, list | tuple) and len(y) != n and len(y):
+        lengths = {len(one) for one in y if hasattr(one, "__len__") and not isinstance(one, str)}
+        if lengths == {n}:
+            raise ValueError(
+                f"y is a {type(y).__name__} of {len(y)} arrays of {n} labels; pass "
+                "np.column_stack(y), or a DataFrame with a column per task."
+            )
+
+
 def _order(dtype: Any) -> list[Any] | None:
     """Return the categories of an ordered Categorical, from the lowest to the highest."""
     is_ordered = isinstance(dtype, pd.CategoricalDtype) and dtype.ordered
@@ -437,7 +466,12 @@ def _from_sequence(y: Any) -> NDArray:
     return array
 
 
-PLAIN = {"integer": np.int64, "floating": np.float64, "mixed-integer-float": np.float64}
+PLAIN = {
+    "integer": np.int64,
+    "floating": np.float64,
+    "mixed-integer-float": np.float64,
+    "decimal": np.float64,
+}
 """Plain dtypes of the object columns that pandas finds to hold numbers."""
 
 

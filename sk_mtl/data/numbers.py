@@ -318,11 +318,14 @@ class NumberEncoder(ColumnEncoder):
                 f"({error}); mend it, or name it in `categorical_features`."
             ) from error
 
-    def store(self, table: Table, n: int) -> "Numbers | None":
-        """Return what holds the numbers of n rows in the least memory."""
+    def store(self, table: Table, n: int) -> "NDArray | Numbers | None":
+        """Return what holds the numbers of n rows: of a large table in the least memory."""
         if table.sparse:
             return None
-        rounded, n_columns = set(self.rounded_), len(self.columns_)
+        n_columns, is_narrow = len(self.columns_), not table.named and table.dtypes[0] == np.float32
+        if is_narrow or 8 * n * n_columns <= CHUNK_BYTES:
+            return np.empty((n, n_columns), dtype=np.float32 if is_narrow else np.float64)
+        rounded = set(self.rounded_)
         return Numbers(n, n_columns, [k for k in range(n_columns) if k not in rounded])
 
 

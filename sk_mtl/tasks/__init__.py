@@ -32,7 +32,7 @@ from sk_mtl.tasks.labels import (
     sample_labels,
     weigh_labels,
 )
-from sk_mtl.tasks.links import mean_blocks, member_blocks
+from sk_mtl.tasks.links import decision_values, mean_blocks, member_blocks
 from sk_mtl.tasks.multiclass import MulticlassTask
 from sk_mtl.tasks.ordinal import OrdinalTask
 from sk_mtl.tasks.quantile import QuantileTask
@@ -52,6 +52,7 @@ __all__ = [
     "Sample",
     "Task",
     "complete_chain",
+    "decision_values",
     "declared_kinds",
     "encode_targets",
     "find_task_class",

@@ -99,6 +99,13 @@ class Task(Options, ABC):
     def score(self, labels: NDArray, predicted: NDArray, weights: NDArray | None) -> float:
         """Return the default score of predictions, the greater the better."""
 
+    def check_scored(self, labels: NDArray) -> None:
+        """Refuse labels that predictions cannot be compared with; warn of strange ones."""
+
+    def restore(self, target: Tensor) -> Tensor:
+        """Return encoded labels on their own scale; codes of classes stay codes."""
+        return target
+
     def label_weight(self, target: NDArray) -> NDArray | None:
         """Return a factor of each encoded label's weight, (n,) -> (n,), or None for all one."""
         return None

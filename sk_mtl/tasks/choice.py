@@ -98,7 +98,8 @@ def declared_kinds(task_types: Any) -> set[str]:
         kinds = [task_types]
     else:
         # A dict leaves the tasks that it does not name to "auto".
-        kinds = ["auto"] if isinstance(task_types, Mapping) else list(task_types)
+        is_list = isinstance(task_types, list | tuple)
+        kinds = list(task_types) if is_list else ["auto"]
     faces = {_has_classes(kind) for kind in kinds}
     if None in faces:
         return set()

@@ -1,5 +1,6 @@
 """What all kinds of task with classes share."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sk_mtl.tasks.base import Task, are_numbers, shorten
+
+STRANGE = 0.1
+"""Share of labels to score from which on it is strange that `fit` did not see their class."""
 
 
 class ClassificationTask(Task):
@@ -39,7 +43,8 @@ class ClassificationTask(Task):
         if len(self.classes_) < 2:
             raise ValueError(
                 f"Task {self.name!r} has one class only, {self.classes_.tolist()[0]!r}: there is "
-                "nothing to learn. Leave the task out, or give rows of another class."
+                "nothing to learn. Leave the task out, or give rows of another class; with "
+                "partial_fit pass `classes`, with every label that may come, at the first call."
             )
         self._class_weights = self._weigh_classes(values, weights)
         return self
@@ -113,12 +118,40 @@ class ClassificationTask(Task):
             position = np.searchsorted(self.classes_, values).clip(max=len(self.classes_) - 1)
         unseen = self.classes_[position] != values
         if unseen.any():
+            label = values[unseen].tolist()[0]
+            remedy = ""
+            if isinstance(label, float) and label != np.floor(label):
+                remedy = (
+                    f" If its labels are values, pass task_types={{{self.name!r}: 'regression'}}."
+                )
             raise ValueError(
-                f"Task {self.name!r} has the label {values[unseen].tolist()[0]!r}, which the first "
-                f"call did not see; its classes are {shorten(self.classes_)}. Pass `classes` at "
-                "the first call of partial_fit, with every label that may come."
+                f"Task {self.name!r} has the label {label!r}, which the first call did not see; "
+                f"its classes are {shorten(self.classes_)}. Pass `classes` at the first call of "
+                f"partial_fit, with every label that may come.{remedy}"
             )
         return position.astype(np.float64)
+
+    def check_scored(self, labels: NDArray) -> None:
+        """Refuse labels of another type than the classes; warn of many that `fit` did not see."""
+        assert self.classes_ is not None
+        if not len(labels):
+            return
+        if are_numbers(labels) != are_numbers(self.classes_):
+            raise ValueError(
+                f"Task {self.name!r} has labels such as {labels.tolist()[0]!r} to score, and "
+                f"classes such as {self.classes_.tolist()[0]!r}; pass labels of that type."
+            )
+        unseen = ~np.isin(labels, self.classes_)
+        if unseen.mean() >= STRANGE:
+            warnings.warn(
+                f"{unseen.sum()} of {len(labels)} labels of task {self.name!r} are of a class "
+                f"that `fit` did not see, such as {labels[unseen].tolist()[0]!r}; each counts as "
+                "wrong. If the rows are sorted by class, cross-validation must stratify or "
+                "shuffle: pass cv=StratifiedKFold() or MultiTaskStratifiedKFold(), or "
+                "task_types='classification'.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def label_weight(self, target: NDArray) -> NDArray | None:
         """Return the weight of each label's class."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sk_mtl.tasks.base import Task
@@ -36,3 +38,10 @@ def member_blocks(tasks: Sequence[Task], logits: Tensor) -> list[Tensor]:
     rows = by_member.flatten(0, 1)
     blocks = [task.link(rows[:, at]) for task, at in zip(tasks, slices, strict=True)]
     return [block.unflatten(0, by_member.shape[:2]) for block in blocks]
+
+
+def decision_values(block: NDArray) -> NDArray:
+    """Return the decision values that a block of probabilities gives: (n, 1) or (n, n_classes)."""
+    block = np.maximum(block, np.finfo(block.dtype).tiny)
+    # Of the quotient, not a difference: the sign is that of the more probable class.
+    return np.log(block[:, 1:] / block[:, :1] if block.shape[1] == 2 else block)

@@ -53,6 +53,10 @@ class RegressionTask(Task):
         """Return the standardized values."""
         return (check_finite(self, values) - self.mean_) / self.scale_
 
+    def restore(self, target: Tensor) -> Tensor:
+        """Return standardized values on their own scale."""
+        return target * self.scale_ + self.mean_
+
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the squared error of each row, on the standardized scale."""
         return (logits.squeeze(-1) - target).square()
