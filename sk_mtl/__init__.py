@@ -14,8 +14,11 @@ Beside them:
 
 - `sk_mtl.datasets`: public files and synthetic tasks.
 - `sk_mtl.metrics`, `sk_mtl.model_selection`: scorers per task, folds and cross-validation for
-  several tasks with missing labels; `TaskView`: one task as an estimator.
-- `load`, and the estimators' `save`: files without pickle. `search_space`: what a search may try.
+  several tasks with missing labels.
+- `task_view` (one task as an estimator), `predict_task_proba`, `predict_frame`, `save`: what
+  reaches through pipelines and searches.
+- `load`, and `save`: files without pickle. `trusted_types`: for skops and MLflow.
+  `search_space`: what a search may try.
 - `sk_mtl.inspection`: what gates and losses did, and whether tasks conflict.
 - `sk_mtl.balancing`: how task losses become gradients.
 - `sk_mtl.tasks`: kinds of task; `sk_mtl.numeric`: encodings of numbers; `sk_mtl.nn`: the
@@ -29,9 +32,9 @@ from typing import Any
 from sk_mtl._search_space import search_space
 from sk_mtl._training import NonFiniteLossError
 from sk_mtl._version import __version__
-from sk_mtl._views import TaskView
+from sk_mtl._views import TaskView, predict_frame, predict_task_proba, task_view
 from sk_mtl.architectures import CGC, ESMM, PLE, MMoE, SharedBottom
-from sk_mtl.persistence import ModelFileError, load
+from sk_mtl.persistence import ModelFileError, load, save, trusted_types
 
 __all__ = [
     "CGC",
@@ -44,7 +47,12 @@ __all__ = [
     "TaskView",
     "__version__",
     "load",
+    "predict_frame",
+    "predict_task_proba",
+    "save",
     "search_space",
+    "task_view",
+    "trusted_types",
 ]
 
 _SUBMODULES = (

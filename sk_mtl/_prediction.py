@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sk_mtl._training import MultiTaskNet, predict_logits
-from sk_mtl._views import TaskView
+from sk_mtl._views import TaskView, task_view
 from sk_mtl.data import FeatureEncoder, HoldOut, Rows, Table, check_labels, check_rows
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import (
@@ -346,9 +346,7 @@ class PredictionMixin(BaseEstimator):
             A light view of this estimator, see `sk_mtl.TaskView`.
         """
         check_is_fitted(self)
-        view = TaskView(self, task)
-        view._task()  # an unknown task raises now
-        return view
+        return task_view(self, task)
 
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the mean of the tasks' scores.

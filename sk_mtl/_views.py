@@ -5,6 +5,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import ClassifierTags, RegressorTags, Tags, get_tags
@@ -186,3 +187,96 @@ class TaskView(BaseEstimator):
         """Return the task's score: accuracy, or R² or D² of values."""
         weights = None if sample_weight is None else np.asarray(sample_weight)
         return self._task().score(np.asarray(y), self.predict(X), weights)
+
+
+def task_view(estimator: Any, task: str | int) -> TaskView:
+    """Return one task as a fitted classifier or regressor with a single target.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted sk_mtl estimator, or a pipeline, a search or the like that holds one.
+    task : str or int
+        The task's name or position.
+
+    Returns
+    -------
+    TaskView
+        It takes the X that `estimator` takes.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sk_mtl import MMoE, task_view
+    >>> from sk_mtl.datasets import make_census_like
+    >>> X, Y = make_census_like(500, random_state=0)
+    >>> pipeline = make_pipeline(MMoE(max_epochs=2, random_state=0)).fit(X, Y)
+    >>> task_view(pipeline, "married").predict_proba(X).shape
+    (500, 2)
+    """
+    view = TaskView(estimator, task)
+    view._task()  # an unknown task raises now
+    return view
+
+
+def predict_task_proba(estimator: Any, X: Any) -> dict[str, NDArray]:
+    """Predict the probabilities of each classification task by name.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted sk_mtl estimator, or a pipeline, a search or the like that holds one.
+    X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
+        The rows, as `estimator` takes them.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_samples, n_classes)
+    """
+    slices = find_multi_task(estimator).task_slices_
+    proba = estimator.predict_proba(X)
+    return {name: proba[:, at] for name, at in slices.items() if at.stop > at.start}
+
+
+def predict_frame(estimator: Any, X: Any, method: str = "predict") -> pd.DataFrame:
+    """Predict into a DataFrame with named columns and the rows' own index.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted sk_mtl estimator, or a pipeline, a search or the like that holds one.
+    X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
+        The rows, as `estimator` takes them.
+    method : {"predict", "predict_proba", "predict_log_proba"}, default="predict"
+        What to predict.
+
+    Returns
+    -------
+    DataFrame of n_samples rows
+        With "predict" a column for each task, else one for each class of each classification
+        task, such as ``income=>50K``: see `get_proba_names_out`. The index is that of X.
+
+    Raises
+    ------
+    ValueError
+        If `method` is another one.
+
+    Examples
+    --------
+    >>> from sk_mtl import MMoE, predict_frame
+    >>> from sk_mtl.datasets import make_census_like
+    >>> X, Y = make_census_like(500, random_state=0)
+    >>> model = MMoE(max_epochs=2, random_state=0).fit(X, Y)
+    >>> predict_frame(model, X[:2], "predict_proba").columns.tolist()
+    ['high_income=0', 'high_income=1', 'married=0', 'married=1']
+    """
+    model = find_multi_task(estimator)
+    if method not in ("predict", "predict_proba", "predict_log_proba"):
+        raise ValueError(
+            f"`method` is {method!r}; pass 'predict', 'predict_proba' or 'predict_log_proba'."
+        )
+    found = getattr(estimator, method)(X)
+    names = model.task_names_ if method == "predict" else model.get_proba_names_out()
+    index = X.index if isinstance(X, pd.DataFrame | pd.Series) else None
+    frame = pd.DataFrame(found, columns=list(names), index=index)
+    return frame.infer_objects()

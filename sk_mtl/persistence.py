@@ -7,12 +7,10 @@ A pickle (joblib's too) holds the weights as numpy arrays, so it depends on no d
 import hashlib
 import json
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import sklearn
 import torch
 from numpy.typing import NDArray
@@ -21,6 +19,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
 from sk_mtl._checks import subclasses
+from sk_mtl._forms import ARRAY, from_json, to_json
 from sk_mtl._prediction import Fitted
 from sk_mtl._training import (
     available_device,
@@ -30,17 +29,15 @@ from sk_mtl._training import (
     set_seen,
 )
 from sk_mtl._version import __version__
-from sk_mtl.balancing import BALANCERS, LossBalancer
-from sk_mtl.data import FeatureEncoder, HoldOut
+from sk_mtl._views import find_multi_task
+from sk_mtl.balancing import LossBalancer
+from sk_mtl.data import ColumnEncoder, FeatureEncoder, Held, HoldOut
 from sk_mtl.nn import undrawn
-from sk_mtl.numeric import Encoding, find_encoding_class
-from sk_mtl.tasks import Task, find_task_class, restore_task
+from sk_mtl.numeric import Encoding
+from sk_mtl.tasks import Task
 
 FORMAT = 2
 """Version of the file format of `save`."""
-
-LONG, ARRAY = 1000, "array/"
-"""Entries from which on an array is a tensor of the file, and how its name begins."""
 
 RUNTIME_ONLY = ("callbacks", "random_state", "balancer", "optimizer", "monitor")
 """Parameters that matter for training only and may hold objects that JSON cannot."""
@@ -170,6 +167,60 @@ class PersistenceMixin(BaseEstimator):
         save_file(tensors, str(path), metadata=metadata)
 
 
+def save(estimator: Any, path: str | Path) -> None:
+    """Save the fitted sk_mtl estimator that a pipeline, a search or the like holds.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted sk_mtl estimator, or one that holds one.
+    path : str or Path
+        File to write, see `MultiTaskEstimator.save`.
+
+    Warns
+    -----
+    UserWarning
+        If `estimator` is not the sk_mtl estimator itself: what stands around it, such as the steps
+        before it in a pipeline, is not in the file. `load` gives an estimator that takes what
+        these steps make of X.
+    """
+    model = find_multi_task(estimator)
+    if model is not estimator:
+        warnings.warn(
+            f"The file holds the {type(model).__name__} alone, nothing else of the "
+            f"{type(estimator).__name__}; keep its other steps by joblib or skops, and hand the "
+            "loaded estimator what they make of X.",
+            UserWarning,
+            stacklevel=2,
+        )
+    model.save(path)
+
+
+def trusted_types() -> list[str]:
+    """Return the types of sk_mtl that a fitted estimator may hold, by their full names.
+
+    skops, and MLflow that uses it, load no type that they have not been told to trust. Types of
+    one's own (an architecture, a kind of task) are among them once their module is imported.
+
+    Returns
+    -------
+    list of str
+        For ``skops.io.load(path, trusted=...)`` and
+        ``mlflow.sklearn.log_model(..., skops_trusted_types=...)``. It holds the types of sk_mtl,
+        and of what is built on it, only.
+
+    Examples
+    --------
+    >>> import sk_mtl
+    >>> "sk_mtl.architectures.mmoe.MMoE" in sk_mtl.trusted_types()
+    True
+    """
+    families = (PersistenceMixin, Task, Encoding, LossBalancer, ColumnEncoder)
+    types = {cls for family in families for cls in subclasses(family)}
+    types |= {Fitted, FeatureEncoder, HoldOut, Held}
+    return sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in types)
+
+
 def load(path: str | Path) -> Any:
     """Load an estimator that `save` wrote. Nothing in the file is executed.
 
@@ -230,131 +281,13 @@ def _digest(config: str, tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _to_json(value: Any, arrays: dict[str, torch.Tensor] | None = None) -> Any:
-    """Return a value in JSON's types; others keep what they are by a tag.
-
-    Parameters
-    ----------
-    value : object
-        The value.
-    arrays : dict of str to Tensor, optional
-        What gets long arrays of numbers and of strings: in JSON they would be large and slow.
-    """
-    to = partial(_to_json, arrays=arrays)
-    if isinstance(value, pd.Index | np.ndarray):
-        kind = "index" if isinstance(value, pd.Index) else "array"
-        # An array of objects stays one, strings or not; any dtype of strings is "str".
-        is_object = value.dtype == object
-        is_text = not is_object and pd.api.types.is_string_dtype(value.dtype)
-        node: dict[str, Any] = {"type": kind, "dtype": "str" if is_text else str(value.dtype)}
-        if arrays is not None and value.ndim == 1 and len(value) >= LONG:
-            parts = _to_tensors(value)
-            if parts is not None:
-                node["tensors"] = [f"{ARRAY}{len(arrays) + k}" for k in range(len(parts))]
-                arrays.update(zip(node["tensors"], parts, strict=True))
-                return node
-        return {**node, "items": [to(item) for item in value.tolist()]}
-    if isinstance(value, tuple):
-        return {"type": "tuple", "items": [to(item) for item in value]}
-    if isinstance(value, list):
-        return [to(item) for item in value]
-    if isinstance(value, dict):
-        pairs = [[to(key), to(item)] for key, item in value.items()]
-        return {"type": "dict", "items": pairs}
-    if isinstance(value, np.generic):
-        return to(value.item())
-    if isinstance(value, LossBalancer) and type(value) in _balancer_classes().values():
-        params = [[key, to(item)] for key, item in value.get_params(deep=False).items()]
-        return {"type": "balancer", "class": type(value).__name__, "items": params}
-    if isinstance(value, Task):
-        state = [[key, to(item)] for key, item in vars(value).items()]
-        return {"type": "task", "class": type(value).__name__, "items": state}
-    if isinstance(value, Encoding):
-        params = [[key, to(item)] for key, item in value.get_params().items()]
-        return {"type": "encoding", "class": type(value).__name__, "items": params}
-    if isinstance(value, type) and issubclass(value, Task):
-        return {"type": "kind", "items": value.__name__}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise TypeError(
-        f"{type(value).__name__} {value!r} has no form in JSON; use joblib.dump for this estimator."
-    )
-
-
-def _to_tensors(values: pd.Index | NDArray) -> list[torch.Tensor] | None:
-    """Return numbers as one tensor, strings as their bytes and lengths, None for all else."""
-    if isinstance(values.dtype, np.dtype) and values.dtype.kind in "iuf":
-        return [torch.from_numpy(np.array(values))]
-    items = values.tolist()
-    if not all(type(item) is str for item in items):
-        return None
-    texts = [item.encode("utf-8", "surrogatepass") for item in items]
-    lengths = torch.tensor([len(text) for text in texts], dtype=torch.int64)
-    return [
-        torch.frombuffer(bytearray(b"".join(texts)) or bytearray(1), dtype=torch.uint8),
-        lengths,
-    ]
-
-
-def _from_tensors(tensors: list[torch.Tensor]) -> Any:
-    """Undo `_to_tensors`: an array, or a list of strings."""
-    if len(tensors) == 1:
-        return tensors[0].numpy()
-    text, ends = tensors[0].numpy().tobytes(), tensors[1].cumsum(0).tolist()
-    return [
-        text[start:end].decode("utf-8", "surrogatepass")
-        for start, end in zip([0, *ends[:-1]], ends, strict=True)
-    ]
-
-
-def _from_json(value: Any, arrays: dict[str, torch.Tensor] | None = None) -> Any:
-    """Undo `_to_json`."""
-    back = partial(_from_json, arrays=arrays)
-    if isinstance(value, list):
-        return [back(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if value["type"] in ("index", "array"):
-        if "tensors" in value:
-            items = _from_tensors([(arrays or {})[name] for name in value["tensors"]])
-        else:
-            items = back(value["items"])
-        if value["type"] == "index":
-            return pd.Index(items, dtype=None if value["dtype"] == "str" else value["dtype"])
-        return np.array(items, dtype=object if value["dtype"] == "object" else value["dtype"])
-    items = value["items"]
-    match value["type"]:
-        case "tuple":
-            return tuple(back(items))
-        case "dict":
-            return {back(key): back(item) for key, item in items}
-        case "balancer":
-            cls = _balancer_classes()[value["class"]]
-            return cls(**{key: back(item) for key, item in items})
-        case "task":
-            return restore_task(value["class"], {key: back(item) for key, item in items})
-        case "encoding":
-            make = find_encoding_class(value["class"])
-            return make(**{key: back(item) for key, item in items})
-        case "kind":
-            return find_task_class(items)
-        case other:
-            raise ValueError(f"unknown type {other!r}")
-
-
-def _balancer_classes() -> dict[str, type[LossBalancer]]:
-    """Return the classes of the listed balancers by name."""
-    classes = (type(make()) for make in BALANCERS.values())
-    return {cls.__name__: cls for cls in classes}
-
-
 def _describe(estimator: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
     """Return everything but the weights, in JSON's types; long arrays go to the tensors."""
     arrays: dict[str, torch.Tensor] = {}
     fitted, params = estimator._fitted_, {}
     for name, value in fitted.params.items():
         try:
-            params[name] = _to_json(value)
+            params[name] = to_json(value)
         except TypeError:
             if name not in RUNTIME_ONLY:
                 raise
@@ -365,18 +298,18 @@ def _describe(estimator: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any
             )
     encoder = {
         one.part: {
-            name: _to_json(value, arrays) for name, value in vars(one).items() if name.endswith("_")
+            name: to_json(value, arrays) for name, value in vars(one).items() if name.endswith("_")
         }
         for one in fitted.encoder.encoders
     }
-    tasks = [_to_json(task, arrays) for task in estimator.tasks_]
+    tasks = [to_json(task, arrays) for task in estimator.tasks_]
     tensors.update(arrays)
     return {
         "format": FORMAT,
         "class": type(estimator).__name__,
         "versions": versions(),
         "params": params,
-        "names": _to_json(fitted.encoder.names_),
+        "names": to_json(fitted.encoder.names_),
         "encoder": encoder,
         "tasks": tasks,
         "seed": fitted.seed,
@@ -386,8 +319,8 @@ def _describe(estimator: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any
         "n_members": fitted.n_members,
         "seen": get_seen(estimator.net_),
         "n_features_in_": estimator.n_features_in_,
-        "feature_names_in_": _to_json(getattr(estimator, "feature_names_in_", None)),
-        "history": _to_json(_columns(estimator._epochs_)),
+        "feature_names_in_": to_json(getattr(estimator, "feature_names_in_", None)),
+        "history": to_json(_columns(estimator._epochs_)),
     }
 
 
@@ -405,17 +338,17 @@ def _rebuild(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
         raise ValueError(f"format {config['format']}, this version reads {FORMAT}")
     architecture = _find_class(config["class"])
     warn_of_other_versions(config["class"], config["versions"])
-    params = {name: _from_json(value) for name, value in config["params"].items()}
+    params = {name: from_json(value) for name, value in config["params"].items()}
     estimator = architecture(**params)
     params = estimator.get_params(deep=False)
     encoder = FeatureEncoder(estimator._column_encoders())
-    encoder.names_ = _from_json(config["names"])
+    encoder.names_ = from_json(config["names"])
     for one in encoder.encoders:
         for name, value in config["encoder"][one.part].items():
-            setattr(one, name, _from_json(value, tensors))
+            setattr(one, name, from_json(value, tensors))
     estimator.n_features_in_ = config["n_features_in_"]
     if config["feature_names_in_"] is not None:
-        estimator.feature_names_in_ = _from_json(config["feature_names_in_"])
+        estimator.feature_names_in_ = from_json(config["feature_names_in_"])
     estimator._fitted_ = Fitted(
         encoder,
         params,
@@ -425,8 +358,8 @@ def _rebuild(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
         None if config["hold_out"] is None else _rule_from_json(config["hold_out"]),
         n_members=config.get("n_members", 1),
     )
-    estimator._epochs_ = _rows(_from_json(config["history"]))
-    estimator._describe_tasks(tuple(_from_json(task, tensors) for task in config["tasks"]))
+    estimator._epochs_ = _rows(from_json(config["history"]))
+    estimator._describe_tasks(tuple(from_json(task, tensors) for task in config["tasks"]))
     weights = {name: _own(tensor) for name, tensor in tensors.items() if ARRAY not in name}
     estimator._restore(weights, {"seen": config["seen"]})
     return estimator

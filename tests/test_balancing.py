@@ -15,7 +15,8 @@ from sklearn.base import clone
 from torch import nn
 from torch.testing import assert_close
 
-from sk_mtl import MMoE, balancing, load, persistence
+from sk_mtl import MMoE, balancing, load
+from sk_mtl._forms import from_json, to_json
 from sk_mtl.balancing import (
     BALANCERS,
     DWABalancer,
@@ -578,8 +579,8 @@ def test_invalid_parameters(balancer, message):
 
 @pytest.mark.parametrize("balancer", INSTANCES, ids=lambda b: type(b).__name__)
 def test_form_in_json(balancer):
-    text = json.dumps(persistence._to_json(balancer))
-    again = persistence._from_json(json.loads(text))
+    text = json.dumps(to_json(balancer))
+    again = from_json(json.loads(text))
     assert type(again) is type(balancer)
     assert again.get_params() == balancer.get_params()
 
@@ -591,7 +592,7 @@ class Unlisted(EqualBalancer):
 @pytest.mark.parametrize("balancer", [Unlisted(), TorchJDBalancer(options={"f": len})])
 def test_no_form_in_json(balancer):
     with pytest.raises(TypeError, match="has no form in JSON"):
-        persistence._to_json(balancer)
+        to_json(balancer)
 
 
 def test_saved_estimators_keep_their_balancer(table, tmp_path):

@@ -1,16 +1,31 @@
 """Tables, labels and weights as users hold them: the same values give the same numbers."""
 
+import tracemalloc
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 from conftest import make_table, small
-from sklearn.base import clone
-from sklearn.metrics import log_loss, roc_auc_score
-from sklearn.model_selection import FixedThresholdClassifier, GroupKFold, TunedThresholdClassifierCV
-from skorch.callbacks import EpochScoring
+from sklearn.base import BaseEstimator, clone
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.datasets import load_iris
+from sklearn.metrics import get_scorer, log_loss, r2_score, roc_auc_score
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    TunedThresholdClassifierCV,
+    cross_val_score,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring
 
-from sk_mtl import MMoE, SharedBottom
+from sk_mtl import MMoE, SharedBottom, load, predict_frame, predict_task_proba, save, task_view
+from sk_mtl.data import check_rows, encoder, numbers
 from sk_mtl.metrics import REPORTED, multi_task_report, multi_task_scorer, task_scorer
 from sk_mtl.model_selection import cross_val_predict
 from sk_mtl.tasks import OrdinalTask
@@ -294,3 +309,296 @@ def test_a_view_is_its_own_clone(model):
     assert np.array_equal(fixed.fit(X, Y["click"]).predict(X), (p >= 0.3).astype(int))
     tuned = TunedThresholdClassifierCV(view, cv=2).fit(X, Y["click"])
     assert tuned.score(X, Y["click"]) > 0.9
+
+
+class Holder(BaseEstimator):
+    """A meta-estimator as others write them: what it fitted is an attribute among others."""
+
+    def __init__(self, model):
+        self.model = model
+
+    def fit(self, X, y):
+        self.fitted_ = {"models": [clone(self.model).fit(X, y)]}
+        return self
+
+    def predict(self, X):
+        return self.fitted_["models"][0].predict(X)
+
+    def predict_proba(self, X):
+        return self.fitted_["models"][0].predict_proba(X)
+
+
+def test_scorers_look_through_any_meta_estimator(model):
+    holder = Holder(small(MMoE, max_epochs=15)).fit(X, Y)
+    scorer = task_scorer("roc_auc", "buy")
+    assert scorer(holder, X, Y) == scorer(model, X, Y)
+    assert multi_task_report(Y, holder, X).equals(multi_task_report(Y, model, X))
+    assert np.array_equal(task_view(holder, "buy").predict(X), model.task_view("buy").predict(X))
+    with pytest.raises(TypeError, match="holds a fitted one"):
+        task_view(Holder(small(MMoE)), "buy")
+
+
+def test_scorers_look_through_transformed_targets():
+    y = np.exp(X["a"])
+    inner = small(MMoE, task_types="regression", max_epochs=40, lr=0.03)
+    model = TransformedTargetRegressor(inner, func=np.log, inverse_func=np.exp).fit(X, y)
+    assert task_scorer("r2", 0)(model, X, y) == pytest.approx(r2_score(y, model.predict(X)))
+    scores = cross_val_score(model, X, y, cv=2, scoring=task_scorer("r2", 0))
+    assert (scores > 0.5).all()
+
+
+def test_functions_reach_through_pipelines_and_searches(model, tmp_path):
+    pipeline = make_pipeline(StandardScaler().set_output(transform="pandas"), small(MMoE))
+    search = GridSearchCV(pipeline, {"mmoe__lr": [0.01]}, cv=KFold(2)).fit(X, Y)
+    inner = search.best_estimator_[-1]
+    rows = search.best_estimator_[0].transform(X)
+    proba = predict_task_proba(search, X)
+    assert list(proba) == ["click", "buy"]
+    for name, block in inner.predict_task_proba(rows).items():
+        assert np.array_equal(proba[name], block)
+    assert np.array_equal(task_view(search, "buy").predict(X), search.predict(X)[:, 1])
+    with pytest.warns(UserWarning, match="holds the MMoE alone, nothing else of the GridSearchCV"):
+        save(search, tmp_path / "m.safetensors")
+    again = load(tmp_path / "m.safetensors")
+    assert np.array_equal(again.predict_proba(rows), search.predict_proba(X))
+    save(model, tmp_path / "m.safetensors")
+    assert np.array_equal(load(tmp_path / "m.safetensors").predict(X), model.predict(X))
+
+
+def test_predictions_as_a_frame():
+    y = Y.assign(click=Y["click"].map({0: "no", 1: "yes"}), value=X["a"] * 2)
+    rows = X.set_axis([f"r{k}" for k in range(N)])
+    y.index = rows.index
+    model = make_pipeline(small(SharedBottom)).fit(rows, y)
+    found = predict_frame(model, rows)
+    assert found.columns.tolist() == ["click", "buy", "value"]
+    assert found.index.equals(rows.index)
+    assert found["buy"].dtype.kind == "i"
+    assert found["value"].dtype.kind == "f"
+    assert (found.to_numpy(dtype=object) == model.predict(rows)).all()
+    proba = predict_frame(model, rows, "predict_proba")
+    assert proba.columns.tolist() == ["click=no", "click=yes", "buy=0", "buy=1"]
+    assert np.array_equal(proba, model.predict_proba(rows))
+    plain = small(SharedBottom).fit(rows.to_numpy(), y)
+    assert predict_frame(plain, rows.to_numpy()).index.equals(pd.RangeIndex(N))
+    with pytest.raises(ValueError, match="pass 'predict'"):
+        predict_frame(model, rows, "score")
+
+
+def test_the_scores_of_a_metric_by_name_in_training():
+    # Of a value they are in its own unit, and with several members of what these predict.
+    y = Y.assign(value=1000 + 50 * X["a"])
+    train, held = slice(0, 300), slice(300, None)
+    cases = {"value": ("neg_mean_squared_error", y["value"]), "click": ("accuracy", y["click"])}
+    for metric, labels in cases.values():
+        watch = EpochScoring(metric, name="score", lower_is_better=False)
+        model = small(SharedBottom, n_members=2, max_epochs=3, callbacks=[watch])
+        model.fit(X[train], labels[train], X_val=X[held], y_val=labels[held])
+        expected = get_scorer(metric)(model, X[held], labels[held])
+        assert model.history_["score"].iloc[-1] == pytest.approx(expected, rel=1e-4)
+    watch = EpochScoring("roc_auc", name="score", lower_is_better=False)
+    model = small(SharedBottom, n_members=2, max_epochs=3, callbacks=[watch])
+    model.fit(X[train], Y[train], X_val=X[held], y_val=Y[held])
+    expected = roc_auc_score(Y[held], model.predict_proba(X[held])[:, [1, 3]])
+    assert model.history_["score"].iloc[-1] == pytest.approx(expected)
+
+
+def test_a_tool_may_set_the_names_of_a_view(model):
+    view = model.task_view("click")
+    assert view.feature_names_in_.tolist() == ["a", "b"]
+    view.feature_names_in_ = None
+    assert model.feature_names_in_.tolist() == ["a", "b"]
+
+
+# Messages -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([Y["click"], Y["buy"]], r"list of 2 arrays of 400 labels; pass np.column_stack\(y\)"),
+        ({"click": Y["click"], "buy": Y["buy"]}, r"dict of \['click', 'buy'\]; pass pd.DataFrame"),
+        (Y.to_records(index=False), r"records \['click', 'buy'\]; pass pd.DataFrame"),
+    ],
+)
+def test_labels_in_the_forms_of_others(y, message):
+    with pytest.raises(ValueError, match=message):
+        small(MMoE).fit(X, y)
+
+
+def test_rows_of_named_values(model):
+    for rows in ([{"a": 1.0, "b": 2.0}], {"a": [1.0], "b": [2.0]}, X.to_records(index=False)):
+        with pytest.raises(ValueError, match=r"pass pd.DataFrame\(X\)"):
+            model.predict(rows)
+
+
+def test_decimals_are_numbers():
+    y = Y.assign(amount=[Decimal(k) / 4 for k in range(N)])
+    model = small(SharedBottom).fit(X, y)
+    assert model.tasks_[2].kind == "regression"
+
+
+@pytest.mark.parametrize("cells", [[[1, 2]] * N, [{"k": 1}] * N])
+def test_nested_cells_are_named(cells):
+    with pytest.raises(TypeError, match="Column 'tags' holds a"):
+        small(MMoE).fit(pl.DataFrame({"a": X["a"].to_list(), "tags": cells}), Y)
+
+
+def test_labels_of_another_type_to_score(model):
+    words = Y.astype(str)
+    with pytest.raises(
+        ValueError, match=r"'click' has labels such as '[01]' to score, and classes"
+    ):
+        model.score(X, words)
+    with pytest.raises(ValueError, match="pass labels of that type"):
+        task_scorer("accuracy", "buy")(model, X, words)
+
+
+def test_sorted_rows_are_told():
+    rows, y = load_iris(return_X_y=True)
+    with pytest.warns(UserWarning, match="If the rows are sorted by class"):
+        scores = cross_val_score(small(SharedBottom), rows, y, cv=3)
+    assert scores.max() == 0
+    model = small(SharedBottom, max_epochs=20, lr=0.03, task_types="classification")
+    assert cross_val_score(model, rows, y, cv=3).min() > 0.8
+
+
+def test_a_callback_without_rows_held_out():
+    with pytest.raises(ValueError, match="EarlyStopping needs losses of rows held out"):
+        small(MMoE, callbacks=[EarlyStopping()]).fit(X, Y)
+
+
+def test_batches_of_one_row_have_no_statistic():
+    with pytest.raises(ValueError, match="`batch_norm` is True and `batch_size` 1"):
+        small(MMoE, batch_norm=True, batch_size=1).fit(X, Y)
+
+
+def test_the_first_part_of_a_stream():
+    with pytest.raises(ValueError, match="with partial_fit pass `classes`"):
+        small(MMoE).partial_fit(X, Y.assign(buy=0))
+    seconds = pd.DataFrame({"secs": np.arange(N) % 7})
+    model = small(MMoE).partial_fit(X, Y.join(seconds))
+    with pytest.raises(ValueError, match=r"pass task_types=\{'secs': 'regression'\}"):
+        model.partial_fit(X, Y.join(seconds + 0.5))
+
+
+@pytest.mark.parametrize("then", [np.nan, 3.0])
+def test_a_column_that_comes_alive_is_held_and_told(then):
+    model = small(MMoE, max_epochs=5).fit(X.assign(pay=then), Y)
+    expected = model.predict_proba(X.assign(pay=then))
+    what = "no value" if np.isnan(then) else "only the value 3"
+    with pytest.warns(UserWarning, match=f"column 'pay' had {what}") as told:
+        found = model.predict_proba(X.assign(pay=50_000.0))
+    assert len(told) == 1
+    assert np.array_equal(found, expected)
+    some = np.where(np.arange(N) < 10, 5.0, then)
+    model.predict_proba(X.assign(pay=some))  # a few are nothing strange
+
+
+# Size ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_pieces(monkeypatch):
+    """Let 64 rows be encoded at once, and tables of that size count as large."""
+    for module in (encoder, numbers):
+        monkeypatch.setattr(module, "CHUNK_BYTES", 8 * 64)
+    monkeypatch.setattr(encoder, "CHUNK_ROWS", 64)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_pieces_give_what_the_whole_gives(in_pieces, monkeypatch, dtype):
+    table = make_table()
+    y = table.Y.assign(word=np.where(table.X["age"] > 40, "old", "young"))
+    model = small(MMoE, dtype=dtype, numeric_features="auto", n_members=2).fit(table.X, y)
+    methods = ("predict", "predict_proba", "predict_task_proba", "decision_function")
+    found = {method: getattr(model, method)(table.X) for method in methods}
+    each = model.predict(table.X, members=True), model.predict_proba(table.X, members=True)
+    score = model.score(table.X, y)
+    monkeypatch.setattr(encoder, "CHUNK_ROWS", 10_000)
+    assert np.array_equal(found.pop("predict"), model.predict(table.X))
+    assert np.array_equal(each[0], model.predict(table.X, members=True))
+    np.testing.assert_allclose(each[1], model.predict_proba(table.X, members=True), rtol=1e-5)
+    for name, block in model.predict_task_proba(table.X).items():
+        np.testing.assert_allclose(found["predict_task_proba"][name], block, rtol=1e-5)
+    for method in ("predict_proba", "decision_function"):
+        expected = getattr(model, method)(table.X)
+        np.testing.assert_allclose(found[method], expected, rtol=1e-4, atol=1e-6)
+    assert score == model.score(table.X, y)
+
+
+def test_strange_categories_are_told_of_all_rows(in_pieces):
+    rows = pd.DataFrame({"city": ["old"] * 100 + ["new"] * 100})
+    model = small(MMoE, categorical_features=["city"]).fit(rows[50:150], Y[:100])
+    model.predict(rows.assign(city=["old"] * 100 + ["other"] * 100))  # a piece knows none
+    with pytest.warns(UserWarning, match="column 'city'"):
+        model.predict(rows.assign(city="other"))
+
+
+def test_numbers_of_large_tables_are_kept_in_four_bytes(in_pieces):
+    rng = np.random.default_rng(0)
+    n = 300
+    exact = {"whole": rng.integers(0, 9, n), "half": rng.integers(0, 9, n) / 2}
+    wide = {"id": rng.integers(0, 9, n) + 2**40, "far": 1e6 + rng.normal(size=n)}
+    rows = pd.DataFrame({**exact, **wide, "plain": rng.normal(size=n)})
+    y = (rows["plain"] > 0).astype(int)
+    model = small(SharedBottom, numeric_features="auto").fit(rows, y)
+    fitted = model._fitted_.encoder
+    (coder, _) = fitted.encoders
+    assert [coder.names_[k] for k in coder.rounded_] == ["plain"]
+    stored = fitted.encode(check_rows(model, rows, list(rows)))["numeric"]
+    assert [coder.names_[k] for k in stored.wide] == ["id", "far"]
+    values = rows.to_numpy(dtype=np.float64)
+    values[:, 4] = values[:, 4].astype(np.float32)
+    order = rng.permutation(n)
+    assert np.array_equal(stored[:].numpy(), values)
+    assert np.array_equal(stored[order].numpy(), values[order])
+    few = fitted.transform(check_rows(model, rows[:1], list(rows)))["numeric"]
+    assert np.array_equal(few, values[:1])
+
+
+def test_a_prediction_holds_little_beside_its_result():
+    n = 300_000
+    rows = pd.DataFrame(np.random.default_rng(0).normal(size=(n, 26))).rename(columns=str)
+    y = (rows[:500] > 0)[["0", "1"]].astype(int)
+    model = small(SharedBottom).fit(rows[:500], y)
+    tracemalloc.start()
+    try:
+        result = model.predict_proba(rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak - result.nbytes < 50 * 2**20 < rows.memory_usage().sum()
+
+
+def test_a_fit_holds_little_beside_the_rows():
+    n, held = 200_000, []
+
+    class Watch(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            held.append(tracemalloc.get_traced_memory()[0])
+
+    rows = pd.DataFrame(np.random.default_rng(0).normal(size=(n, 26))).rename(columns=str)
+    y = (rows > 0)[["0", "1"]].astype(np.int8)
+    model = small(SharedBottom, max_epochs=1, batch_size=4096, callbacks=[Watch()])
+    tracemalloc.start()
+    try:
+        model.fit(rows, y)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    encoded = 4 * 26 * n
+    assert held[0] < 1.3 * encoded
+    assert peak < 3 * encoded
+
+
+def test_long_arrays_of_a_file(tmp_path):
+    n = 1500
+    names = [f"é{k}\ud800" if k % 7 else f"user {k}" for k in range(n)]
+    rows = pd.DataFrame({"id": np.arange(n) * 3, "name": pd.Series(names, dtype=object)})
+    y = np.arange(n) % 2
+    model = small(SharedBottom, categorical_features=["id", "name"]).fit(rows, y)
+    model.save(tmp_path / "m.safetensors")
+    again = load(tmp_path / "m.safetensors")
+    assert np.array_equal(again.predict_proba(rows), model.predict_proba(rows))
+    assert np.array_equal(again.predict_proba(rows[3:4]), model.predict_proba(rows[3:4]))

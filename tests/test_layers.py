@@ -28,7 +28,7 @@ LAYERS = {
     "_training": ({"torch", "skorch", "numpy"}, {"balancing", "data", "nn", "tasks"}),
     "_params": ({"numpy"}, {"_compat"}),
     "_reporting": (set(), set()),
-    "_views": ({"numpy", "sklearn"}, {"tasks"}),
+    "_views": ({"numpy", "pandas", "sklearn"}, {"tasks"}),
     "_prediction": (SCIENCE | {"torch"}, {"_training", "_views", "data", "nn", "tasks"}),
     "_monitoring": ({"numpy", "torch"}, {"_prediction", "_training", "data", "tasks"}),
     "_preparing": (
@@ -39,9 +39,13 @@ LAYERS = {
         },
     ),
     "_fitting": ({"sklearn"}, {"_params", "_preparing", "_reporting", "_training", "data"}),
+    "_forms": ({"numpy", "pandas", "torch"}, {"balancing", "numeric", "tasks"}),
     "persistence": (
-        {"numpy", "pandas", "safetensors", "sklearn", "torch"},
-        {"_prediction", "_training", "_version", "balancing", "data", "nn", "numeric", "tasks"},
+        {"numpy", "safetensors", "sklearn", "torch"},
+        {
+            "_forms", "_prediction", "_training", "_version", "_views", "balancing", "data", "nn",
+            "numeric", "tasks",
+        },
     ),
     "base": (
         SCIENCE | {"torch"},

@@ -42,7 +42,8 @@ def test_names():
     assert set(sk_mtl.__all__) == {
         *("CGC", "ESMM", "PLE", "MMoE", "SharedBottom"),
         *("ModelFileError", "NonFiniteLossError", "TaskView", "load", "__version__"),
-        "search_space",
+        *("predict_frame", "predict_task_proba", "save", "search_space", "task_view"),
+        "trusted_types",
     }
     assert set(sk_mtl.datasets.__all__) == {
         *("fetch_adult", "fetch_census_income"),

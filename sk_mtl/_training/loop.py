@@ -10,9 +10,10 @@ from torch import Tensor
 from sk_mtl._training.budget import ClipNorm, make_schedule
 from sk_mtl._training.callbacks import EpochHook, EpochLine, KeepLast
 from sk_mtl._training.memory import keep_memory
-from sk_mtl._training.net import MultiTaskNet, causes
+from sk_mtl._training.net import MultiTaskNet
 from sk_mtl._training.signals import Interrupts, NonFiniteLossError, StopTraining
 from sk_mtl._training.snapshot import Snapshot
+from sk_mtl._training.tally import causes
 from sk_mtl.data.rows import Batches, Rows
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import logit_slices

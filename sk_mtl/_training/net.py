@@ -15,17 +15,12 @@ from torch import Tensor
 from sk_mtl._training.objective import Criterion
 from sk_mtl._training.optimizers import find_optimizer, may_be_sparse
 from sk_mtl._training.settings import Training
-from sk_mtl._training.signals import Interrupts, NonFiniteLossError, StopTraining
+from sk_mtl._training.signals import Interrupts, StopTraining
+from sk_mtl._training.tally import Tally, mean_weights
 from sk_mtl.balancing import Step
 from sk_mtl.data.rows import Batch, Batches, Rows
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import Task, decision_values, mean_blocks
-
-ROUNDING = 1e-6
-"""How far below zero rounding may bring a loss."""
-
-CHECK_STEPS = 64
-"""Steps on a GPU between two looks at their losses: a look waits for the GPU."""
 
 
 class MultiTaskNet(NeuralNet):
@@ -246,7 +241,7 @@ class MultiTaskNet(NeuralNet):
             return
         self._set_training(training)
         history, balancer = self.history, self.criterion_.balancer
-        tally = _Tally(self, prefix)
+        tally = Tally(self, prefix)
         heard = self._listeners("on_batch_begin") or self._listeners("on_batch_end")
         for batch in iterator:
             # What skorch's callbacks take a batch to be.
@@ -270,7 +265,7 @@ class MultiTaskNet(NeuralNet):
             history.record(name, value)
         if training:
             balancer.end_epoch(self.criterion_.weigh(tally.means().to(self.device)))
-            weights = _mean_weights(tally.balance)
+            weights = mean_weights(tally.balance)
             for term, mean in zip(self.criterion_.names, weights, strict=False):
                 history.record(f"weight_{term}", mean)
             if tally.penalties:
@@ -286,7 +281,7 @@ class MultiTaskNet(NeuralNet):
         """Return the losses of the rows held out, as a row of the history has them."""
         assert self.valid_batches is not None
         self._set_training(False)
-        tally = _Tally(self, "valid")
+        tally = Tally(self, "valid")
         for batch in self.valid_batches:
             tally.add(self.validation_step(batch), training=False)
         tally.look()
@@ -344,113 +339,6 @@ def _listens(callback: Callback, method_name: str) -> bool:
     return own or getattr(type(callback), method_name, None) is not getattr(
         Callback, method_name, None
     )
-
-
-class _Tally:
-    """Sums over the batches of an epoch, and a look at their losses from time to time."""
-
-    def __init__(self, net: MultiTaskNet, prefix: str) -> None:
-        self.net, self.prefix, self.criterion = net, prefix, net.criterion_
-        self.sums: list[Tensor] = []
-        self.weights: list[Tensor] = []
-        self.balance: list[Tensor | None] = []
-        self.penalties: list[Tensor] = []
-        self.losses: list[Tensor] = []
-        self.unseen: list[tuple[Tensor, Tensor]] = []
-        self.every = 1 if torch.device(net.device).type == "cpu" else CHECK_STEPS
-
-    def add(self, step: dict[str, Any], training: bool) -> Any:
-        """Take a step's sums; return its loss, on a GPU as a tensor."""
-        self.sums.append(step["sums"])
-        self.weights.append(step["weights"])
-        if training:
-            self.balance.append(self.criterion.balancer.weights)
-            if step["penalty"] is not None:
-                self.penalties.append(step["penalty"])
-        loss = step["loss"].detach()
-        self.unseen.append((loss, step["losses"]))
-        if len(self.unseen) >= self.every:
-            self.look()
-        if self.every == 1:
-            return loss.item()
-        self.losses.append(loss)
-        return loss
-
-    def look(self) -> None:
-        """Refuse losses that are not finite, or below zero where a balancer takes none."""
-        steps, self.unseen = self.unseen, []
-        if not steps:
-            return
-        one = len(steps) == 1
-        total = steps[0][0] if one else torch.stack([loss for loss, _ in steps]).sum()
-        if not math.isfinite(total.item()):
-            raise self._non_finite(steps)
-        if self.prefix == "train" and self.criterion.balancer.needs_positive:
-            each = [losses for _, losses in steps]
-            self._check_not_negative(each[0] if one else torch.stack(each).amin(0))
-
-    def read_batches(self, batches: list[dict[str, Any]]) -> None:
-        """Put numbers for the losses that were left on the GPU."""
-        if self.losses:
-            key = f"{self.prefix}_loss"
-            recorded = [batch for batch in batches if key in batch]
-            values = torch.stack(self.losses).tolist()
-            for batch, value in zip(recorded, values, strict=True):
-                batch[key] = value
-
-    def _non_finite(self, steps: list[tuple[Tensor, Tensor]]) -> NonFiniteLossError:
-        loss, losses = next(step for step in steps if not step[0].isfinite())
-        finite = zip(self.criterion.names, losses.isfinite().tolist(), strict=True)
-        which = ", ".join(repr(name) for name, fine in finite if not fine) or "all tasks together"
-        return NonFiniteLossError(
-            f"The {self.prefix} loss of task {which} became {loss.item()} in epoch "
-            f"{len(self.net.history)}. {causes(self.net)}"
-        )
-
-    def _check_not_negative(self, losses: Tensor) -> None:
-        lowest = int(losses.argmin())
-        value = losses[lowest].item()
-        if value < -ROUNDING:
-            raise ValueError(
-                f"The loss of task {self.criterion.names[lowest]!r} is {value}, below zero: this "
-                "balancer needs losses of at least 0. Add a constant to the loss of its kind, or "
-                "pass balancer='equal'."
-            )
-
-    def means(self) -> Tensor:
-        """Return each term's mean over the epoch, (M,) float64 on the CPU, NaN without labels."""
-        return _total(self.sums) / _total(self.weights)
-
-    def row(self) -> dict[str, float]:
-        """Return the losses as a row of the history has them."""
-        means = self.means()
-        # A term without a label in the rows has no loss and does not count.
-        total = self.criterion.weigh(means.to(self.net.device)).nansum().item()
-        row = {f"{self.prefix}_loss": total}
-        for term, mean in zip(self.criterion.names, means.tolist(), strict=True):
-            row[f"{self.prefix}_loss_{term}"] = mean
-        return row
-
-
-def causes(net: MultiTaskNet) -> str:
-    """Return what makes losses and weights infinite."""
-    return (
-        f"The usual causes are a learning rate that is too high (lr={net.lr}), values of a very "
-        "large scale with numeric_features='passthrough', or extreme sample weights."
-    )
-
-
-def _total(parts: list[Tensor]) -> Tensor:
-    return torch.stack(parts).double().sum(0).cpu()
-
-
-def _mean_weights(weights: list[Tensor | None]) -> list[float]:
-    """Return each term's mean weight over an epoch's steps, without those it was absent from.
-
-    Empty for a balancer that reports no weights.
-    """
-    known = [w for w in weights if w is not None]
-    return torch.stack(known).double().nanmean(0).tolist() if known else []
 
 
 class Blocks:

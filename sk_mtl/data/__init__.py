@@ -2,6 +2,7 @@
 
 =================  ================================================================
 `frames`           any table, array or matrix becomes columns with names
+`targets`          labels become columns with names and gaps
 `checks`           against what the estimator remembers: names, lengths, weights
 `encoder`          columns become parts of rows, one part for each block of the
                    network: `numbers`, `categories` with `lookup`
@@ -21,10 +22,11 @@ from sk_mtl.data.checks import (
     resolve_classes,
 )
 from sk_mtl.data.encoder import BlockSpec, ColumnEncoder, FeatureEncoder
-from sk_mtl.data.frames import Table, Targets, read_targets
-from sk_mtl.data.numbers import NumberEncoder
+from sk_mtl.data.frames import Table
+from sk_mtl.data.numbers import Held, NumberEncoder
 from sk_mtl.data.rows import Batch, Batches, Rows
 from sk_mtl.data.split import HoldOut, draw_rule, hold_out
+from sk_mtl.data.targets import Targets, read_targets
 
 __all__ = [
     "Batch",
@@ -33,6 +35,7 @@ __all__ = [
     "CategoryEncoder",
     "ColumnEncoder",
     "FeatureEncoder",
+    "Held",
     "HoldOut",
     "Labels",
     "NumberEncoder",

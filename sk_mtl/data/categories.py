@@ -15,15 +15,13 @@ from sk_mtl.data.lookup import (
     MISSING,
     UNKNOWN,
     Lookup,
+    as_index,
     distinct_integers,
     encode_cells,
     encode_integers,
     same_values,
 )
 from sk_mtl.numeric.values import auto_embedding_dim
-
-MANY = 20
-"""Rows from which on it is strange that none has a known category."""
 
 
 class CategoryEncoder(ColumnEncoder):
@@ -67,7 +65,7 @@ class CategoryEncoder(ColumnEncoder):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         if "categories_" in state:
-            known = [pd.Index(array, tupleize_cols=False) for array in state["categories_"]]
+            known = [as_index(array) for array in state["categories_"]]
             self.categories_ = known
 
     def choose(self, table: Table) -> list[int]:
@@ -160,7 +158,7 @@ class CategoryEncoder(ColumnEncoder):
         """Warn of columns without a single known value."""
         known, unknown = seen
         strange = np.flatnonzero(unknown & ~known)
-        if len(table) < MANY or not len(strange):
+        if not len(strange):
             return
         told = "; ".join(
             f"column {self.names_[c]!r} has values such as "
@@ -202,7 +200,7 @@ class CategoryEncoder(ColumnEncoder):
                     )
             try:
                 # Not `unique`: that of pandas 2 takes strings for C's, "\x00" for "".
-                found = pd.Index(values.dropna().drop_duplicates().array)
+                found = as_index(values.dropna().drop_duplicates().array)
             except TypeError as error:
                 raise _unusable(values, name) from error
         try:
@@ -225,7 +223,7 @@ class CategoryEncoder(ColumnEncoder):
         present = values.notna().to_numpy() if mixed else slice(None)
         codes = np.zeros(len(values), dtype=np.int64)
         try:
-            codes[present] = index.get_indexer(pd.Index(values[present])) + FIRST_KNOWN
+            codes[present] = index.get_indexer(as_index(values[present])) + FIRST_KNOWN
         except TypeError as error:
             raise _unusable(values, name) from error
         absent = np.flatnonzero(codes < FIRST_KNOWN)

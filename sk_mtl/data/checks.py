@@ -16,12 +16,10 @@ from sk_mtl.data.frames import (
     as_table,
     infer_numbers,
     is_frame,
-    match_names,
-    plain,
     read_numbers,
-    read_targets,
     to_pandas,
 )
+from sk_mtl.data.targets import match_names, plain, read_targets
 from sk_mtl.tasks import Column
 
 

@@ -18,6 +18,9 @@ USABLE = (
 CHUNK_BYTES, CHUNK_ROWS = 2**24, 4096
 """Bytes, as float64, that are encoded at once, and rows that always are."""
 
+MANY = 20
+"""Rows from which on it is strange that a column holds nothing known in any."""
+
 
 class BlockSpec(NamedTuple):
     """How to build a block: its kind, its constructor's arguments, and the part that it reads."""
@@ -178,9 +181,11 @@ class FeatureEncoder:
         table : Table
             The rows.
         rows : ndarray of int, optional
-            Positions of those to encode; all if None. Only of all of them strange values are told.
+            Positions of those to encode; all if None, and then strange values are told of, if
+            there are 20 rows or more.
         """
         n = len(table) if rows is None else len(rows)
+        tells = rows is None and n >= MANY
         size = max(CHUNK_ROWS, CHUNK_BYTES // (8 * max(table.shape[1], 1)))
         seen: list[Any] = [False for _ in self.encoders]
         for start in range(0, n, size):
@@ -191,13 +196,13 @@ class FeatureEncoder:
             else:
                 here = table if n <= size else table.cut(at)
             parts = self.transform(here)
-            if rows is None:
+            if tells:
                 seen = [
                     before | encoder.seen(parts[encoder.part])
                     for before, encoder in zip(seen, self.encoders, strict=True)
                 ]
             yield at, parts
-        if rows is None:
+        if tells:
             for encoder, found in zip(self.encoders, seen, strict=True):
                 encoder.tell(table, found)
 

@@ -77,6 +77,14 @@ def _plain(dtype: Any) -> bool:
     return isinstance(dtype, np.dtype) and dtype.kind in "iu" and dtype != np.uint64
 
 
+def as_index(values: Any) -> pd.Index:
+    """Return values as an index; pandas' strings do not take characters that UTF-8 has not."""
+    try:
+        return pd.Index(values, tupleize_cols=False)
+    except UnicodeEncodeError:
+        return pd.Index(values, dtype=object, tupleize_cols=False)
+
+
 class Lookup(NamedTuple):
     """Sorted categories, and the type that all of them have: `kind`, or None."""
 

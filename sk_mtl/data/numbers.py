@@ -100,9 +100,11 @@ class NumberEncoder(ColumnEncoder):
         self.rounded_: list[int] = []
         for places in runs:
             block = self._numbers(table, rows, [self.columns_[place] for place in places])
-            marked += [places[k] for k in _columns_with_nan(block)]
             scaler = StandardScaler(with_mean=not table.sparse)
             self._learn(block, weight, scaler, slice(places.start, places.stop))
+            missing = [places[k] for k in _columns_with_nan(block)]
+            # Of a column without any value no indicator: it would never have been off.
+            marked += [place for place in missing if self.counts_[place] > 0]
             if rounds and block.dtype == np.float64:
                 few = self._may_be_rounded(block, places, groups)
                 self.rounded_ += [places[k] for k in few]
@@ -317,6 +319,34 @@ class NumberEncoder(ColumnEncoder):
                 f"Column {name!r} should hold numbers and cannot be read as such "
                 f"({error}); mend it, or name it in `categorical_features`."
             ) from error
+
+    def seen(self, part: Any) -> NDArray:
+        """Return which columns, of one value at `fit`, hold another in half of the rows or more."""
+        constant = np.array(self.constant_, dtype=bool)
+        if sparse.issparse(part) or not constant.any():
+            return np.zeros(0, dtype=bool)
+        known, values = self.means_[constant], part[:, constant]
+        here = ~np.isnan(values)
+        near = np.abs(values - known) <= 1e-6 * np.maximum(np.abs(known), 1.0)
+        constant[constant] = (here & ~near).mean(axis=0) >= 0.5
+        return constant
+
+    def tell(self, table: Table, seen: NDArray) -> None:
+        """Warn of columns of which `fit` saw no value, or one, and most rows hold another."""
+        strange = np.flatnonzero(seen).tolist()
+        if not strange:
+            return
+        told = "; ".join(
+            f"column {self.names_[k]!r} had "
+            + ("no value" if np.isnan(self.means_[k]) else f"only the value {self.means_[k]:g}")
+            for k in strange
+        )
+        warnings.warn(
+            f"In the rows of `fit` {told}: nothing could be learned of other values, which most "
+            "rows of X hold. They are read as that value. Fit anew to use them.",
+            UserWarning,
+            stacklevel=2,
+        )
 
     def store(self, table: Table, n: int) -> "NDArray | Numbers | None":
         """Return what holds the numbers of n rows: of a large table in the least memory."""
