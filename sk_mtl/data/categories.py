@@ -227,6 +227,8 @@ class CategoryEncoder(ColumnEncoder):
         except TypeError as error:
             raise _unusable(values, name) from error
         absent = np.flatnonzero(codes < FIRST_KNOWN)
+        if not len(absent):
+            return codes
         codes[absent] = np.where(values.iloc[absent].isna(), MISSING, UNKNOWN)
         unknown = np.flatnonzero(codes == UNKNOWN)
         if len(unknown) and known.kind is not None:
@@ -235,7 +237,9 @@ class CategoryEncoder(ColumnEncoder):
 
     def _encode_categories(self, categories: pd.Index, known: Lookup, name: Any) -> NDArray:
         """Return the codes of a Categorical's categories, and behind them that of a gap."""
-        codes = self._encode(pd.Series(categories), known, name)
+        codes = known.index.get_indexer(categories) + FIRST_KNOWN
+        if (codes < FIRST_KNOWN).any():
+            codes = self._encode(pd.Series(categories), known, name)
         return np.append(codes, MISSING).astype(self._code_dtype())
 
     def _encode_other(self, values: pd.Series, known: Lookup) -> NDArray:
