@@ -202,6 +202,45 @@ def test_an_arrow_table_is_a_table():
     assert np.array_equal(again.predict_proba(table.X), model.predict_proba(table.X))
 
 
+def test_a_relation_of_duckdb_is_a_table():
+    duckdb = pytest.importorskip("duckdb", reason="an extra that nothing else needs")
+    table = make_table()
+    model = small(MMoE).fit(table.X, table.Y)
+    rows, labels = table.X, table.Y
+    relation = duckdb.sql("select * from rows")
+    assert np.array_equal(model.predict_proba(relation), model.predict_proba(table.X))
+    again = small(MMoE).fit(relation, duckdb.sql("select * from labels"))
+    assert again.task_names_ == list(labels)
+    assert np.array_equal(again.predict_proba(rows), model.predict_proba(rows))
+
+
+class Interchanged:
+    """A table that has nothing but the interchange protocol."""
+
+    def __init__(self, frame):
+        self.frame = frame
+
+    def __dataframe__(self, *args, **kwargs):
+        return self.frame.__dataframe__(*args, **kwargs)
+
+
+class Lazy:
+    """A table that is yet to be computed."""
+
+    columns = dtypes = None
+
+    def compute(self):
+        raise AssertionError
+
+
+def test_an_interchanged_table_is_a_table(model):
+    pytest.importorskip("pyarrow")
+    rows = Interchanged(pl.from_pandas(X))
+    assert np.array_equal(model.predict_proba(rows), model.predict_proba(X))
+    with pytest.raises(TypeError, match=r"pass what its compute\(\) returns"):
+        model.predict(Lazy())
+
+
 def test_an_array_of_strings_has_numbers():
     rng = np.random.default_rng(0)
     age, code = rng.normal(40, 10, 300), rng.choice(list("xyz"), 300)

@@ -1,6 +1,7 @@
 """Threads side by side: the same results as one after the other, and no setting that moves."""
 
 import os
+import subprocess
 import sys
 import threading
 from contextlib import contextmanager
@@ -414,6 +415,35 @@ def test_a_variable_set_in_the_midst_of_a_run(calls, monkeypatch):
     with memory.keep_memory():
         monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
     assert calls == SET + RESTORE
+
+
+FORKED = """
+from multiprocessing import get_context
+from sk_mtl import MMoE
+from sk_mtl.datasets import make_census_like
+
+X, Y = make_census_like(500, random_state=0)
+model = MMoE(max_epochs=1, random_state=0).fit(X, Y)
+expected = model.predict_proba(X)
+
+def fit(seed):
+    return MMoE(max_epochs=1, random_state=seed).fit(X, Y).predict_proba(X)
+
+with get_context("fork").Pool(2) as pool:
+    (found,) = pool.map_async(model.predict_proba, [X]).get(timeout=60)
+    (fitted,) = pool.map_async(fit, [0]).get(timeout=60)
+assert abs(found - expected).max() < 1e-6
+assert abs(fitted - expected).max() < 1e-4
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_worker_works_after_a_fit_with_threads():
+    env = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED], env=env, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc has the setting")

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -35,3 +36,16 @@ def on_one_thread(function: Callable[..., Any], *args: Any) -> Any:
         return function(*args)
     finally:
         set_threads(usual)
+
+
+def _one_thread_after_fork() -> None:
+    """Let a forked child compute on one thread.
+
+    The threads of OpenMP do not live on in a child, but it waits for them: every operation on
+    several threads would hang for ever. torch does the same in the workers of its data loader.
+    """
+    torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_one_thread_after_fork)
