@@ -215,13 +215,23 @@ def test_a_relation_of_duckdb_is_a_table():
 
 
 class Interchanged:
-    """A table that has nothing but the interchange protocol."""
+    """A table that has nothing but the older interchange protocol."""
 
-    def __init__(self, frame):
-        self.frame = frame
+    def __init__(self, table):
+        self.table = table
 
     def __dataframe__(self, *args, **kwargs):
-        return self.frame.__dataframe__(*args, **kwargs)
+        return self.table.__dataframe__(*args, **kwargs)
+
+
+class Streamed:
+    """A table that has nothing but Arrow's protocol."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def __arrow_c_stream__(self, *args, **kwargs):
+        return self.table.__arrow_c_stream__(*args, **kwargs)
 
 
 class Lazy:
@@ -234,9 +244,10 @@ class Lazy:
 
 
 def test_an_interchanged_table_is_a_table(model):
-    pytest.importorskip("pyarrow")
-    rows = Interchanged(pl.from_pandas(X))
-    assert np.array_equal(model.predict_proba(rows), model.predict_proba(X))
+    pa = pytest.importorskip("pyarrow")
+    for form in (Interchanged, Streamed):
+        rows = form(pa.Table.from_pandas(X))
+        assert np.array_equal(model.predict_proba(rows), model.predict_proba(X))
     with pytest.raises(TypeError, match=r"pass what its compute\(\) returns"):
         model.predict(Lazy())
 

@@ -198,7 +198,10 @@ def is_frame(X: Any) -> bool:
     cls = type(X)
     if hasattr(cls, "columns") and (hasattr(cls, "dtypes") or hasattr(cls, "column_names")):
         return True
-    return hasattr(cls, "__dataframe__") or (hasattr(cls, "to_native") and hasattr(cls, "columns"))
+    if hasattr(cls, "to_native") and hasattr(cls, "columns"):  # narwhals
+        return True
+    speaks = any(hasattr(cls, protocol) for protocol in PROTOCOLS)
+    return speaks and not hasattr(cls, "__array__")  # an array of Arrow, a column
 
 
 def to_pandas(X: Any) -> pd.DataFrame:
@@ -216,11 +219,23 @@ def to_pandas(X: Any) -> pd.DataFrame:
         X = X.to_arrow_table()
     if hasattr(X, "column_names") and hasattr(X, "schema"):
         return _from_arrow(X)
-    if hasattr(X, "null_count") or not hasattr(X, "__dataframe__"):  # polars
+    if hasattr(X, "columns") and (hasattr(X, "null_count") or not _speaks(X)):  # polars
         return pd.DataFrame({name: _from_polars(X[name]) for name in X.columns})
+    import pyarrow
+
+    if hasattr(X, PROTOCOLS[0]):
+        return _from_arrow(pyarrow.table(X))
     from pyarrow.interchange import from_dataframe
 
     return _from_arrow(from_dataframe(X))
+
+
+PROTOCOLS = ("__arrow_c_stream__", "__dataframe__")
+"""Arrow's protocol for tables, and the older interchange of dataframes."""
+
+
+def _speaks(X: Any) -> bool:
+    return any(hasattr(X, protocol) for protocol in PROTOCOLS)
 
 
 def _from_polars(column: Any) -> Any:

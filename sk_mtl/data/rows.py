@@ -65,7 +65,8 @@ class Numbers:
             if j not in self.wide and not np.array_equal(
                 self.narrow[at, j], block[:, j], equal_nan=True
             ):
-                self.wide[j] = self.narrow[:, j].astype(np.float64)
+                self.wide[j] = np.empty(len(self))
+                self.wide[j][: at.start] = self.narrow[: at.start, j]
             if j in self.wide:
                 self.wide[j][at] = block[:, j]
 
