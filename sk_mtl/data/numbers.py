@@ -342,8 +342,8 @@ class NumberEncoder(ColumnEncoder):
             for k in strange
         )
         warnings.warn(
-            f"In the rows of `fit` {told}: nothing could be learned of other values, which most "
-            "rows of X hold. They are read as that value. Fit anew to use them.",
+            f"In the rows of `fit` {told}: nothing was learned of other values, which most rows of "
+            "X hold, and they are not used. Fit anew to use them.",
             UserWarning,
             stacklevel=2,
         )
