@@ -15,6 +15,7 @@ STUDIES = (
     "defaults",
     "growth",
     "members",
+    "memory",
     "parallel_search",
     "search",
     "speed",

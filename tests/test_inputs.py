@@ -190,6 +190,22 @@ def test_large_ids_with_gaps_keep_their_digits(frame):
     assert model.score(rows, DECIDED) > 0.99
 
 
+def test_a_float_that_may_be_several_ids_is_none_of_them():
+    ids = pd.DataFrame({"id": np.tile([2**60, 2**60 + 1], 300)})
+    model = small(SharedBottom, categorical_features=["id"]).fit(ids, DECIDED)
+    unknown = model.predict_proba(pd.DataFrame({"id": [5]}))
+    for rows in (ids[:1].astype(float), ids[:1].astype(float).astype(str)):
+        assert np.array_equal(model.predict_proba(rows), unknown)
+
+
+def test_strings_among_numbers_are_known_by_their_value():
+    cells = pd.DataFrame({"c": pd.Series([1, 2.5, "x", None] * 150, dtype=object)})
+    model = small(SharedBottom, max_epochs=5).fit(cells, DECIDED)
+    words = pd.DataFrame({"c": ["1", "2.5", "x", None] * 150})
+    found = model.predict_proba(words)
+    np.testing.assert_allclose(found, model.predict_proba(cells), rtol=1e-6)
+
+
 def test_an_arrow_table_is_a_table():
     pa = pytest.importorskip("pyarrow")
     table = make_table()
@@ -275,6 +291,11 @@ def test_an_ordered_categorical_gives_its_order():
         X, y.astype({"level": str})
     )
     assert np.array_equal(model.predict_proba(X), other.predict_proba(X))
+    given = pl.from_pandas(y.astype({"level": str})).with_columns(
+        pl.col("level").cast(pl.Enum(order))
+    )
+    third = small(SharedBottom, task_types={"level": "ordinal"}, max_epochs=5).fit(X, given)
+    assert np.array_equal(third.predict_proba(X), other.predict_proba(X))
     loose = y.assign(level=level.cat.as_unordered())
     plain = small(SharedBottom, task_types={"level": "ordinal"}, max_epochs=5).fit(X, loose)
     assert not np.array_equal(model.predict_proba(X), plain.predict_proba(X))

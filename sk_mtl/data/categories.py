@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sk_mtl.data.encoder import BlockSpec, ColumnEncoder
 from sk_mtl.data.frames import Table
 from sk_mtl.data.lookup import (
+    EXACT,
     FIRST_KNOWN,
     MISSING,
     UNKNOWN,
@@ -226,12 +227,16 @@ class CategoryEncoder(ColumnEncoder):
             codes[present] = index.get_indexer(as_index(values[present])) + FIRST_KNOWN
         except TypeError as error:
             raise _unusable(values, name) from error
+        if values.dtype.kind == "f" and known.kind is int:
+            # A float of that size may stand for several whole numbers.
+            numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+            codes[np.abs(numbers) > EXACT] = UNKNOWN
         absent = np.flatnonzero(codes < FIRST_KNOWN)
         if not len(absent):
             return codes
         codes[absent] = np.where(values.iloc[absent].isna(), MISSING, UNKNOWN)
         unknown = np.flatnonzero(codes == UNKNOWN)
-        if len(unknown) and known.kind is not None:
+        if len(unknown) and known.kinds:
             codes[unknown] = self._encode_other(values.iloc[unknown], known)
         return codes
 
@@ -246,11 +251,14 @@ class CategoryEncoder(ColumnEncoder):
         """Return the codes of values that may be known ones in another type."""
         place, distinct = pd.factorize(values)
         codes = np.full(len(distinct), UNKNOWN)
-        assert known.kind is not None
         for d, value in enumerate(distinct.tolist()):
-            if type(value) is known.kind:
-                continue
-            found = [v for v in same_values(value, known.kind) if v in known.index]
+            others = [kind for kind in known.kinds if kind is not type(value)]
+            found = [
+                other
+                for kind in others
+                for other in same_values(value, kind)
+                if other in known.index
+            ]
             if found:
                 codes[d] = known.index.get_loc(found[0]) + FIRST_KNOWN
         return codes[place]

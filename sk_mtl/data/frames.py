@@ -242,6 +242,9 @@ def _from_polars(column: Any) -> Any:
     """Return a column of polars; numpy has no whole numbers with gaps."""
     if column.dtype.is_nested():  # a list in each cell: no array of two dimensions
         return pd.Series(column.to_list(), dtype=object)
+    if type(column.dtype).__name__ == "Enum":  # strings in an order
+        order = column.dtype.categories.to_list()
+        return pd.Categorical(column.to_list(), categories=order, ordered=True)
     values = column.to_numpy()
     if values.dtype.kind == "f" and column.dtype.is_integer():
         return pd.array(column.to_list(), dtype="UInt64" if _is_large(column) else "Int64")

@@ -97,6 +97,14 @@ class Lookup(NamedTuple):
         kinds = {"integer": int, "floating": float, "string": str, "boolean": bool}
         return cls(index, kinds.get(pd.api.types.infer_dtype(index)))
 
+    @property
+    def kinds(self) -> list[type]:
+        """The types that categories have, as far as values of another type can be compared."""
+        if self.kind is not None or self.index.dtype != object:
+            return [self.kind] if self.kind else []
+        found = {type(value) for value in self.index}
+        return [kind for kind in (int, float, bool, str) if kind in found]
+
     def code(self, value: Any) -> int | None:
         """Return a value's code, or None where that depends on more than the value."""
         absent = value is None or value is pd.NA or value is pd.NaT
@@ -131,6 +139,8 @@ def same_values(value: Any, kind: type) -> list[Any]:
     if not isinstance(value, int | float | np.integer | np.floating):
         return []
     whole = bool(np.isfinite(value)) and value == int(value)
+    if isinstance(value, float | np.floating) and abs(float(value)) > EXACT and kind is not float:
+        return []  # it may stand for several whole numbers
     if kind is str:
         return [str(int(value)), f"{int(value)}.0"] if whole else [repr(float(value))]
     if kind is bool:

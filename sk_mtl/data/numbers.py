@@ -363,7 +363,11 @@ def _round(block: Any, columns: list[int]) -> Any:
     """Return a block some columns of which are as float32 has them; a copy if there are some."""
     if not columns or block.dtype == np.float32:
         return block
-    narrow = block.astype(np.float32)
+    with np.errstate(over="ignore"):
+        narrow = block.astype(np.float32)
+    if np.isinf(narrow).any():  # numbers beyond those of float32 take its last ones
+        limits = np.finfo(np.float32)
+        narrow = block.clip(limits.min, limits.max).astype(np.float32)
     if len(columns) < block.shape[1]:
         block = block.copy()
         block[:, columns] = narrow[:, columns]
