@@ -90,6 +90,26 @@ def _same_arrays(one: Any, other: Any) -> bool:
     return all(map(same, one.ravel().tolist(), other.ravel().tolist()))
 
 
+def find_callback(callbacks: Any, name: str) -> Any:
+    """Return the callback of a name: the one it was passed with, or that of its class.
+
+    Raises
+    ------
+    ValueError
+        If there is none, or more than one.
+    """
+    pairs = [
+        one if isinstance(one, tuple) else (type(one).__name__, one) for one in callbacks or ()
+    ]
+    found = [callback for known, callback in pairs if known == name]
+    if len(found) != 1:
+        raise ValueError(
+            f"`callbacks` has {len(found)} callbacks named {name!r}; those that it has are "
+            f"{[known for known, _ in pairs]}."
+        )
+    return found[0]
+
+
 class UnitsRule:
     """A tuple or list of positive integers; scikit-learn has no constraint for it."""
 

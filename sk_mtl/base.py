@@ -21,6 +21,7 @@ from sk_mtl._params import (
     UNITS,
     Range,
     document,
+    find_callback,
     parameter,
     resolve_tower_units,
 )
@@ -177,6 +178,26 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
         n_logits = sum(widths) if n_extra else None
         head = self._build_head()
         return MultiTaskModule(embedding, bottom, towers, head, n_logits, n_members)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters.
+
+        Parameters
+        ----------
+        **params
+            Values by name. ``callbacks__<name>__<option>`` sets an option of a skorch callback, by
+            the name that it is passed with, or that of its class.
+
+        Returns
+        -------
+        self
+        """
+        nested = {name: value for name, value in params.items() if name.startswith("callbacks__")}
+        super().set_params(**{name: params[name] for name in params if name not in nested})
+        for name, value in nested.items():
+            _, whose, option = [*name.split("__", 2), ""][:3]
+            find_callback(self.callbacks, whose).set_params(**{option: value})
+        return self
 
     # Fit --------------------------------------------------------------------------------------
 

@@ -261,6 +261,18 @@ def test_callbacks_are_the_users_own(world):
     assert len(record.losses_) == 4
 
 
+def test_options_of_callbacks_can_be_searched(world):
+    callbacks = [("es", EarlyStopping(patience=9)), LRScheduler("StepLR", step_size=1)]
+    model = network(max_epochs=4, validation_fraction=0.2, callbacks=callbacks)
+    model.set_params(callbacks__LRScheduler__step_size=3, lr=0.5)
+    assert (callbacks[1].step_size, model.lr) == (3, 0.5)
+    search = GridSearchCV(model, {"callbacks__es__patience": [1, 2]}, cv=KFold(2)).fit(*world)
+    assert search.best_estimator_.callbacks[0][1].patience in (1, 2)
+    assert callbacks[0][1].patience == 9
+    with pytest.raises(ValueError, match=r"0 callbacks named 'stop'.*\['es', 'LRScheduler'\]"):
+        model.set_params(callbacks__stop__patience=1)
+
+
 def test_a_search_gives_each_fit_copies(world):
     record = Record()
     search = GridSearchCV(
