@@ -308,6 +308,7 @@ class PreparingMixin(PredictionMixin):
     ) -> Rows:
         """Return some of the rows, all if `index` is None, whose parts are given, as tensors."""
         targets, weight = here.targets, here.weight
+        targets = targets.astype(self.dtype)  # before a copy of some rows is made
         if index is not None:
             targets, weight = targets[index], None if weight is None else weight[index]
         n_bytes = sum(getattr(part, "nbytes", 0) for part in parts.values()) + targets.nbytes

@@ -574,6 +574,7 @@ def in_pieces(monkeypatch):
     """Let 64 rows be encoded at once, and tables of that size count as large."""
     for module in (encoder, numbers):
         monkeypatch.setattr(module, "CHUNK_BYTES", 8 * 64)
+    monkeypatch.setattr(numbers, "LARGE_BYTES", 8 * 64)
     monkeypatch.setattr(encoder, "CHUNK_ROWS", 64)
 
 

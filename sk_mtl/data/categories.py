@@ -188,7 +188,10 @@ class CategoryEncoder(ColumnEncoder):
         if integers is not None:
             return pd.Index(integers)
         if isinstance(values.dtype, pd.CategoricalDtype):
-            found = values.cat.remove_unused_categories().cat.categories
+            given = values.array
+            stands = np.zeros(len(given.categories) + 1, dtype=bool)  # and one for gaps
+            stands[given.codes] = True
+            found = given.categories[stands[:-1]]
         else:
             if values.dtype.kind == "f":
                 numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -15,7 +15,7 @@ USABLE = (
 )
 """What to do about a dtype that is neither."""
 
-CHUNK_BYTES, CHUNK_ROWS = 2**24, 4096
+CHUNK_BYTES, CHUNK_ROWS = 2**22, 4096
 """Bytes, as float64, that are encoded at once, and rows that always are."""
 
 MANY = 20

@@ -19,6 +19,9 @@ from sk_mtl.numeric import Affine, Encoding, Standardize
 from sk_mtl.numeric.base import join_columns
 from sk_mtl.numeric.choose import Group, resolve_encodings, sampled
 
+LARGE_BYTES = 2**24
+"""Bytes, as float64, from which on numbers are kept in the smallest types."""
+
 FAR = 64
 """Standard deviations from zero up to which a mean may be for float32 to keep its differences."""
 
@@ -96,7 +99,8 @@ class NumberEncoder(ColumnEncoder):
         marked: list[int] = []
         learned: list[list[dict[str, Any]]] = [[] for _ in groups]
         runs = self._runs(table, rows)
-        rounds = len(runs) > 1 and not self.exact
+        n_rows = len(table) if rows is None else len(rows)
+        rounds = 8 * n * n_rows > LARGE_BYTES and not self.exact
         self.rounded_: list[int] = []
         for places in runs:
             block = self._numbers(table, rows, [self.columns_[place] for place in places])
@@ -353,7 +357,7 @@ class NumberEncoder(ColumnEncoder):
         if table.sparse:
             return None
         n_columns, is_narrow = len(self.columns_), not table.named and table.dtypes[0] == np.float32
-        if is_narrow or 8 * n * n_columns <= CHUNK_BYTES:
+        if is_narrow or 8 * n * n_columns <= LARGE_BYTES:
             return np.empty((n, n_columns), dtype=np.float32 if is_narrow else np.float64)
         rounded = set(self.rounded_)
         return Numbers(n, n_columns, [k for k in range(n_columns) if k not in rounded])
