@@ -8,6 +8,7 @@ import pandas as pd
 import polars as pl
 import pytest
 from conftest import make_table, small
+from scipy import sparse
 from sklearn.base import BaseEstimator, clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.datasets import load_iris
@@ -627,6 +628,16 @@ def test_numbers_of_large_tables_are_kept_in_four_bytes(in_pieces):
     assert np.array_equal(stored[order].numpy(), values[order])
     few = fitted.transform(check_rows(model, rows[:1], list(rows)))["numeric"]
     assert np.array_equal(few, values[:1])
+
+
+@pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csr_array, np.asarray, np.float32])
+def test_large_tables_without_names(in_pieces, form):
+    rows = np.random.default_rng(0).normal(size=(300, 3)) * (np.arange(900) % 3 > 0).reshape(300, 3)
+    y = (rows[:, 0] > 0).astype(int)
+    model = small(SharedBottom, max_epochs=30, lr=0.03).fit(form(rows), y)
+    assert model.score(form(rows), y) > 0.95
+    found = model.predict_proba(form(rows))
+    np.testing.assert_allclose(found, model.predict_proba(rows), rtol=1e-4, atol=1e-6)
 
 
 def test_a_prediction_holds_little_beside_its_result():

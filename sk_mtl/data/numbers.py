@@ -100,7 +100,7 @@ class NumberEncoder(ColumnEncoder):
         learned: list[list[dict[str, Any]]] = [[] for _ in groups]
         runs = self._runs(table, rows)
         n_rows = len(table) if rows is None else len(rows)
-        rounds = 8 * n * n_rows > LARGE_BYTES and not self.exact
+        rounds = 8 * n * n_rows > LARGE_BYTES and not self.exact and not table.sparse
         self.rounded_: list[int] = []
         for places in runs:
             block = self._numbers(table, rows, [self.columns_[place] for place in places])
