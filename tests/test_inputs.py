@@ -632,7 +632,7 @@ def test_numbers_of_large_tables_are_kept_in_four_bytes(in_pieces):
 
 @pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csr_array, np.asarray, np.float32])
 def test_large_tables_without_names(in_pieces, form):
-    rows = np.random.default_rng(0).normal(size=(300, 3)) * (np.arange(900) % 3 > 0).reshape(300, 3)
+    rows = np.random.default_rng(0).normal(size=(300, 3)) * (np.arange(900) % 4 > 0).reshape(300, 3)
     y = (rows[:, 0] > 0).astype(int)
     model = small(SharedBottom, max_epochs=30, lr=0.03).fit(form(rows), y)
     assert model.score(form(rows), y) > 0.95
