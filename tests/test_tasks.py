@@ -76,6 +76,8 @@ class TestLabelsComeBack:
     @few
     def test_classes(self, labels, form):
         assume(len(set(labels)) > 1)
+        # numpy's strings end before their last "\x00": such an array never held the labels.
+        assume(form != "array" or np.asarray(labels).tolist() == labels)
         (found,) = read(FORMS[form](labels))
         (task,) = make_tasks([found], "classification")
         codes = task.encode(found.values)
