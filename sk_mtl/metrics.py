@@ -13,7 +13,7 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 
 from sk_mtl._compat import MetadataRequest, _safe_indexing, with_labels
 from sk_mtl._views import TaskView, find_multi_task
-from sk_mtl.data import check_weight, read_targets
+from sk_mtl.data import FITTED, check_weight, read_targets
 
 REPORTED = {
     "binary": ["roc_auc", "average_precision", "accuracy", "neg_log_loss", "neg_brier_score"],
@@ -24,8 +24,6 @@ REPORTED = {
     "count": ["neg_mean_poisson_deviance", "neg_root_mean_squared_error"],
 }
 """The metrics of `multi_task_report` by kind of task."""
-
-FITTED = "the estimator was fitted with"
 
 
 def _inside_training(estimator: Any, X: Any, y: Any, weights: Any) -> tuple[Any, Any, Any, Any]:

@@ -26,9 +26,10 @@ from sk_mtl.data.frames import Table
 from sk_mtl.data.numbers import Held, NumberEncoder
 from sk_mtl.data.rows import Batch, Batches, Rows
 from sk_mtl.data.split import HoldOut, draw_rule, hold_out
-from sk_mtl.data.targets import Targets, read_targets
+from sk_mtl.data.targets import FITTED, Targets, read_targets
 
 __all__ = [
+    "FITTED",
     "Batch",
     "Batches",
     "BlockSpec",

@@ -157,19 +157,21 @@ class CategoryEncoder(ColumnEncoder):
 
     def tell(self, table: Table, seen: NDArray) -> None:
         """Warn of columns without a single known value."""
-        known, unknown = seen
-        strange = np.flatnonzero(unknown & ~known)
-        if not len(strange):
+        any_known, any_unknown = seen
+        strange = np.flatnonzero(any_unknown & ~any_known).tolist()
+        if not strange:
             return
-        told = "; ".join(
-            f"column {self.names_[c]!r} has values such as "
-            f"{table.column(self.columns_[c]).dropna().iloc[:1].tolist()[0]!r}, and `fit` saw "
-            + (f"such as {known[0]!r}" if (known := self.categories_[c].tolist()) else "none")
-            for c in strange.tolist()
-        )
+        told = []
+        for c in strange:
+            (value,) = table.column(self.columns_[c]).dropna().iloc[:1].tolist()
+            known = "".join(f"such as {first!r}" for first in self.categories_[c][:1].tolist())
+            told.append(
+                f"column {self.names_[c]!r} has values such as {value!r}, and `fit` saw "
+                f"{known or 'none'}"
+            )
         warnings.warn(
-            f"No category of X is known in some columns: {told}. Their rows are predicted as those "
-            "of an unknown category; pass the values that `fit` saw.",
+            f"No category of X is known in some columns: {'; '.join(told)}. Their rows are "
+            "predicted as those of an unknown category; pass the values that `fit` saw.",
             UserWarning,
             stacklevel=2,
         )

@@ -19,7 +19,7 @@ from sk_mtl.data.frames import (
     read_numbers,
     to_pandas,
 )
-from sk_mtl.data.targets import match_names, plain, read_targets
+from sk_mtl.data.targets import FITTED, match_names, plain, read_targets, task_names
 from sk_mtl.tasks import Column
 
 
@@ -170,8 +170,7 @@ def check_labels(
     """
     targets = read_targets(y, table, type(estimator).__name__)
     if tasks is not None:
-        whose = "the estimator was fitted with" if what == "y" else "y has"
-        targets = targets.align(tasks, what, whose)
+        targets = targets.align(tasks, what, FITTED if what == "y" else "y has")
     weight = check_weight(sample_weight, table, targets.names)
     observed, values = targets.observed, targets.values
     if weight is not None:
@@ -214,8 +213,7 @@ def check_weight(sample_weight: Any, rows: Any, names: Sequence[str]) -> NDArray
         return None
     if is_frame(sample_weight):
         frame = to_pandas(sample_weight)
-        named = not isinstance(frame.columns, pd.RangeIndex)
-        given = [str(name) for name in frame.columns]
+        given, named = task_names(frame)
         order = match_names(given, names, "`sample_weight`", "y has", named=named)
         sample_weight = frame.iloc[:, order]
     n, n_tasks = _n_rows(rows), len(names)

@@ -192,7 +192,6 @@ class FeatureEncoder:
             at = slice(start, min(start + size, n))
             if rows is not None:
                 here = table.take(rows[at])
-                here.codes = table.codes
             else:
                 here = table if n <= size else table.cut(at)
             parts = self.transform(here)

@@ -104,7 +104,7 @@ class FrameTable(Table):
 
     def take(self, rows: NDArray) -> "FrameTable":
         """Return some rows."""
-        return FrameTable(self.frame.iloc[rows])
+        return FrameTable(self.frame.iloc[rows], self.codes)
 
     def cut(self, rows: slice) -> "FrameTable":
         """Return a run of rows."""
@@ -200,8 +200,7 @@ def is_frame(X: Any) -> bool:
         return True
     if hasattr(cls, "to_native") and hasattr(cls, "columns"):  # narwhals
         return True
-    speaks = any(hasattr(cls, protocol) for protocol in PROTOCOLS)
-    return speaks and not hasattr(cls, "__array__")  # an array of Arrow, a column
+    return _speaks(cls) and not hasattr(cls, "__array__")  # an array of Arrow, a column
 
 
 def to_pandas(X: Any) -> pd.DataFrame:

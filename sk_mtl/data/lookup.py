@@ -86,24 +86,24 @@ def as_index(values: Any) -> pd.Index:
 
 
 class Lookup(NamedTuple):
-    """Sorted categories, and the type that all of them have: `kind`, or None."""
+    """Sorted categories, the type that all of them have, `kind` or None, and all types of theirs.
+
+    ``kinds`` are those in which a value of another type may be found, see `same_values`.
+    """
 
     index: pd.Index
     kind: type | None
+    kinds: tuple[type, ...]
 
     @classmethod
     def of(cls, index: pd.Index) -> "Lookup":
         """Return the lookup of sorted categories."""
-        kinds = {"integer": int, "floating": float, "string": str, "boolean": bool}
-        return cls(index, kinds.get(pd.api.types.infer_dtype(index)))
-
-    @property
-    def kinds(self) -> list[type]:
-        """The types that categories have, as far as values of another type can be compared."""
-        if self.kind is not None or self.index.dtype != object:
-            return [self.kind] if self.kind else []
-        found = {type(value) for value in self.index}
-        return [kind for kind in (int, float, bool, str) if kind in found]
+        names = {"integer": int, "floating": float, "string": str, "boolean": bool}
+        kind = names.get(pd.api.types.infer_dtype(index))
+        if kind is not None or index.dtype != object:
+            return cls(index, kind, (kind,) if kind else ())
+        found = {type(value) for value in index}
+        return cls(index, kind, tuple(one for one in (int, float, bool, str) if one in found))
 
     def code(self, value: Any) -> int | None:
         """Return a value's code, or None where that depends on more than the value."""

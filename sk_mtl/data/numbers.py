@@ -98,11 +98,10 @@ class NumberEncoder(ColumnEncoder):
         groups = self._choose_encodings(table, rows, weight)
         marked: list[int] = []
         learned: list[list[dict[str, Any]]] = [[] for _ in groups]
-        runs = self._runs(table, rows)
         n_rows = len(table) if rows is None else len(rows)
         rounds = 8 * n * n_rows > LARGE_BYTES and not self.exact and not table.sparse
         self.rounded_: list[int] = []
-        for places in runs:
+        for places in self._runs(table, n_rows):
             block = self._numbers(table, rows, [self.columns_[place] for place in places])
             scaler = StandardScaler(with_mean=not table.sparse)
             self._learn(block, weight, scaler, slice(places.start, places.stop))
@@ -140,9 +139,9 @@ class NumberEncoder(ColumnEncoder):
             if not np.array_equal(block[:, k], block[:, k].astype(np.float32), equal_nan=True)
         ]
 
-    def _runs(self, table: Table, rows: NDArray | None) -> list[range]:
+    def _runs(self, table: Table, n_rows: int) -> list[range]:
         """Return runs of columns, by their places: as many as are to be read at once."""
-        n, n_rows = len(self.columns_), len(table) if rows is None else len(rows)
+        n = len(self.columns_)
         size = n if table.sparse else max(1, CHUNK_BYTES // (8 * max(n_rows, 1)))
         return [range(start, min(start + size, n)) for start in range(0, n, max(size, 1))]
 

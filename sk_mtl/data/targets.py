@@ -11,6 +11,9 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d
 
 from sk_mtl.data.frames import is_frame, is_series, to_pandas
 
+FITTED = "the estimator was fitted with"
+"""Whose tasks labels are to match, see `match_names`."""
+
 
 class Targets(NamedTuple):
     """Target columns as read: names, labels with gaps, masks of what was observed.
@@ -77,6 +80,11 @@ def match_names(
     )
 
 
+def task_names(frame: pd.DataFrame) -> tuple[list[str], bool]:
+    """Return the names of a frame's columns as tasks have them, and whether it had any."""
+    return [str(name) for name in frame.columns], not isinstance(frame.columns, pd.RangeIndex)
+
+
 def unnamed(k: int) -> str:
     """Return the name of a task of a target without names."""
     return f"task_{k}"
@@ -115,8 +123,7 @@ def read_targets(y: Any, X: Any, owner: str) -> Targets:
     single = named = False
     if is_frame(y):
         frame = to_pandas(y)
-        named = not isinstance(frame.columns, pd.RangeIndex)
-        names = [str(name) for name in frame.columns]
+        names, named = task_names(frame)
     elif is_series(y):
         series = y if isinstance(y, pd.Series) else pd.Series(y.to_numpy(), name=y.name)
         frame = series.reset_index(drop=True).to_frame()
