@@ -1,9 +1,12 @@
 """What the tests share: every public estimator, small ones of them, and a tiny table."""
 
+import importlib
+import importlib.util
 import os
 import pickle
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,10 +14,11 @@ import pandas as pd
 import pytest
 import torch
 
-from sk_mtl import ESMM, architectures
+from sk_mtl import architectures
+from sk_mtl._chains import ChainEstimator
 from sk_mtl.base import MultiTaskEstimator
 from sk_mtl.datasets._sources import SOURCES
-from sk_mtl.tasks import Column, make_tasks
+from sk_mtl.tasks import KINDS, BinaryTask, Column, Task, make_tasks
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Busy processes with several threads each wait for one another at every barrier.
@@ -28,11 +32,65 @@ ESTIMATORS = [
 ]
 """Every public estimator, found by what it is: a new one is tested without being named."""
 
-ANY_TASK = [cls for cls in ESTIMATORS if cls is not ESMM]
-"""Those that take any number of tasks of any kind; ESMM takes a chain of binary ones."""
+
+def kinds_taken(cls):
+    """Return the names of the kinds of task that an estimator takes."""
+    taken = getattr(cls, "takes", (BinaryTask,) if cls._classes_only else (Task,))
+    return [name for name, kind in KINDS.items() if issubclass(kind, taken)]
+
+
+def takes_tasks(cls, n_tasks):
+    """Return whether an estimator takes a number of tasks."""
+    least, most = getattr(cls, "n_tasks", (2 if cls._classes_only else 1, None))
+    return least <= n_tasks and (most is None or n_tasks <= most)
+
+
+def takes_anything(cls):
+    """Return whether an estimator takes any number of tasks of any kind."""
+    return len(kinds_taken(cls)) == len(KINDS) and takes_tasks(cls, 1) and takes_tasks(cls, 99)
+
+
+def is_chain(cls):
+    """Return whether an estimator's tasks are the steps of a chain, which nest."""
+    return issubclass(cls, ChainEstimator)
+
+
+ANY_TASK = [cls for cls in ESTIMATORS if takes_anything(cls)]
+"""Those that take any number of tasks of any kind."""
+
+CHAINS = [cls for cls in ESTIMATORS if is_chain(cls)]
+"""Those whose binary tasks are the steps of a chain."""
+
+LONG_CHAINS = [cls for cls in CHAINS if takes_tasks(cls, 3)]
+"""Those whose chains may have more than two steps."""
 
 everywhere = pytest.mark.parametrize("cls", ESTIMATORS)
 any_task = pytest.mark.parametrize("cls", ANY_TASK)
+chains = pytest.mark.parametrize("cls", CHAINS)
+
+
+def reference_name(cls):
+    """Return the name of the module of an architecture's reference."""
+    return f"reference.{cls.__module__.rsplit('.', 1)[-1]}"
+
+
+def reference_of(cls):
+    """Return the reference of an estimator, or of that which it derives from.
+
+    `tests/reference/__init__.py` says what it holds. Without any it is empty, and
+    `test_every_architecture_has_a_reference` fails.
+    """
+    for base in cls.__mro__:
+        name = reference_name(base)
+        if issubclass(base, MultiTaskEstimator) and importlib.util.find_spec(name):
+            return importlib.import_module(name)
+    return SimpleNamespace()
+
+
+def options_of(cls):
+    """Return the constructor arguments that an estimator's reference asks for in tests."""
+    return getattr(reference_of(cls), "OPTIONS", {})
+
 
 PLAIN = {
     "n_members": 1,
@@ -79,7 +137,7 @@ def known_to(cls, params):
 def small(cls, **params):
     """Return an estimator that fits the tiny table in a few milliseconds."""
     common = {"tower_units": (4,), "max_epochs": 2, "batch_size": 32, "lr": 0.01, "random_state": 0}
-    return cls(**{**PLAIN, **common, **known_to(cls, FEW_UNITS), **params})
+    return cls(**{**PLAIN, **common, **known_to(cls, FEW_UNITS), **options_of(cls), **params})
 
 
 def column(values, observed=None, name="t"):
@@ -117,15 +175,15 @@ def untouched_generators():
 
 
 class Table(NamedTuple):
-    """Rows and targets. `chain` is what ESMM takes; `Y` has a task of each kind."""
+    """Rows and targets. `chain` is two nested binary tasks; `Y` has a task of each kind."""
 
     X: pd.DataFrame
     Y: pd.DataFrame
     chain: pd.DataFrame
 
     def targets(self, cls):
-        """Return targets that suit an estimator: the chain for ESMM, else all kinds."""
-        return self.Y if cls in ANY_TASK else self.chain
+        """Return targets that suit an estimator: all kinds, or what every estimator takes."""
+        return self.Y if takes_anything(cls) else self.chain
 
 
 def make_table(n=120, seed=0):

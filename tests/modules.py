@@ -1,4 +1,7 @@
-"""Modules for tests: built as the estimators build them, and taken apart into plain lists."""
+"""Modules for tests: built as the estimators build them, and taken apart into plain lists.
+
+An architecture is named by its estimator's class or by the name of an exported one.
+"""
 
 import conftest
 import numpy as np
@@ -52,9 +55,15 @@ TOWER_UNITS = (
 )
 
 
+def find(name):
+    """Return an estimator's class, which may be given itself."""
+    return name if isinstance(name, type) else ESTIMATORS[name]
+
+
 def make_estimator(name, **given):
-    """Return an estimator of pairwise different sizes; `given` overrides."""
-    parameters = {
+    """Return an estimator of pairwise different sizes; `given` overrides where it is known."""
+    cls = find(name)
+    sizes = {
         "bottom_units": (9, 8),
         "n_experts": 5,
         "n_task_experts": 4,
@@ -63,13 +72,18 @@ def make_estimator(name, **given):
         "expert_units": (9, 8),
         "gate_units": (),
         "activation": "silu",
-    } | given
-    cls = ESTIMATORS[name]
-    return cls(**conftest.PLAIN | conftest.known_to(cls, parameters))
+    }
+    parameters = conftest.PLAIN | sizes | conftest.options_of(cls) | given
+    return cls(**conftest.known_to(cls, parameters))
 
 
 def make_task(kind, name="task", n_classes=N_CLASSES):
-    labels = {"binary": [0, 1], "multiclass": range(n_classes), "regression": [-1.0, 1.0]}
+    labels = {
+        "binary": [0, 1],
+        "multiclass": range(n_classes),
+        "ordinal": range(n_classes),
+        "regression": [-1.0, 1.0],
+    }
     return KINDS[kind](name).fit(np.array(labels[kind]), None, None)
 
 
@@ -114,8 +128,14 @@ def count_rows(criterion, target, weight=None):
 
 
 def kinds_for(name, n_tasks):
-    """Kinds of task that an architecture takes, as mixed as it allows."""
-    return ("binary",) * n_tasks if ESTIMATORS[name]._classes_only else KIND_ORDER[:n_tasks]
+    """Return kinds of task that an architecture takes, as mixed and nearly as many as it allows."""
+    cls = find(name)
+    counts = sorted(range(1, n_tasks + 2), key=lambda n: abs(n - n_tasks))
+    n_tasks = next(n for n in counts if conftest.takes_tasks(cls, n))
+    taken = conftest.kinds_taken(cls)
+    mixed = [kind for kind in (*KIND_ORDER, "ordinal") if kind in taken]
+    kinds = getattr(conftest.reference_of(cls), "KINDS", mixed)
+    return tuple(kinds[k % len(kinds)] for k in range(n_tasks))
 
 
 def randomize(module, seed=0, std=0.5):
@@ -159,12 +179,12 @@ def parts_of(inputs):
 
 
 def tables_in(module):
-    """Return a module's embedding tables, one for each width."""
-    return module.embedding.blocks["categorical"].tables
+    """Return a module's embedding tables, one for each width of each copy."""
+    return [table for copy in copies_of(module.embedding) for table in copy]
 
 
 def normal(*shape, seed=0):
-    """Return float64 numbers from a generator of their own."""
+    """Return float64 numbers from a generator of their own; a shape as such or as sizes."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(*shape, dtype=torch.float64, generator=generator)
 
@@ -203,6 +223,35 @@ def towers_of(towers):
     return [found[k] for k in range(len(found))]
 
 
+def share_out(parameters, n_tasks, per_task=1):
+    """Return each task's views of parameters whose first axis is the tasks' parts in order."""
+    return [
+        [parameter[k * per_task : (k + 1) * per_task] for parameter in parameters]
+        for k in range(n_tasks)
+    ]
+
+
+def levels_by_task(levels, n_tasks):
+    """Return each task's views of the parameters of extraction levels, and the rest."""
+    of_task, rest = [[] for _ in range(n_tasks)], []
+
+    def give(shares):
+        for views, share in zip(of_task, shares, strict=True):
+            views.extend(share)
+
+    for level in levels:
+        m = level.n_task_experts
+        give(share_out(list(level.task_experts.parameters()), n_tasks, m))
+        give(share_out(list(level.task_gates.parameters()), n_tasks))
+        rest.extend(level.shared_experts.parameters())
+        if level.shared_gate is not None:
+            scores = level.shared_gate.scores.weight
+            give(share_out([scores[0]], n_tasks, m))
+            rest.append(scores[0, n_tasks * m :])
+            rest.extend(level.shared_gate.hidden.parameters())
+    return of_task, rest
+
+
 def level_of(level: ExtractionLevel):
     """Return a level as `reference.extraction` takes it."""
     n_tasks, m = level.n_tasks, level.n_task_experts
@@ -215,14 +264,46 @@ def level_of(level: ExtractionLevel):
     }
 
 
-def tables_of(embedding):
+def copies_of(embedding):
+    """Return the copies of a row's vector, each as the views of its tables: tasks', then shared.
+
+    An estimator without copies has one, the shared one.
+    """
+    copies = [
+        [table.unflatten(1, (embedding.n_own, -1))[:, k] for table in own_tables(embedding)]
+        for k in range(n_own_copies(embedding))
+    ]
+    shared = dict(embedding.blocks.items()).get("categorical")
+    return copies if shared is None else [*copies, list(shared.tables)]
+
+
+def n_own_copies(embedding):
+    return getattr(embedding, "n_own", 0)
+
+
+def own_tables(embedding):
+    """Return the tables whose slots hold the copies of all tasks side by side."""
+    return embedding.own["categorical"].tables
+
+
+def row_vectors(embedding, numeric, codes, embed):
+    """Return rows as a reference takes them: `embed` of each, of copies (c, D)."""
+    tables = [tables_of(copy) for copy in copies_of(embedding)]
+    rows = []
+    for numbers, of_row in zip(numeric, codes, strict=True):
+        vectors = [embed(numbers, of_row, STATISTICS, MISSING_COLUMNS, *given) for given in tables]
+        rows.append(torch.stack(vectors) if n_own_copies(embedding) else vectors[0])
+    return rows
+
+
+def tables_of(copy):
     """Return each categorical column's table, and the order in which the columns stand.
 
     Columns of one width share a table, one below the other in column order.
     """
     tables, order = {}, []
     widths = list(dict.fromkeys(EMBEDDING_DIMS))
-    for width, table in zip(widths, embedding.blocks["categorical"].tables, strict=True):
+    for width, table in zip(widths, copy, strict=True):
         start = 0
         for column, dim in enumerate(EMBEDDING_DIMS):
             if dim == width:
@@ -262,4 +343,5 @@ def make_labels(kinds, n_rows, seed=0, n_classes=N_CLASSES):
         "multiclass": lambda z: (z.abs() * 1000).long().remainder(n_classes).double(),
         "regression": lambda z: z,
     }
+    columns["ordinal"] = columns["multiclass"]
     return torch.stack([columns[kind](draws[:, k]) for k, kind in enumerate(kinds)], dim=1)

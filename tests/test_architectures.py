@@ -1,7 +1,13 @@
-"""Every architecture against its naive reference, and what all architectures must keep."""
+"""Every architecture against its naive reference, and what all architectures must keep.
+
+`tests/reference/__init__.py` says what a reference holds; nothing here names an architecture but
+what is about one of them.
+"""
 
 import copy
 import decimal
+import fnmatch
+import importlib.util
 import itertools
 import math
 
@@ -9,22 +15,26 @@ import modules
 import pytest
 import reference.embedding
 import reference.esmm
-import reference.extraction
 import reference.loss
-import reference.mmoe
 import reference.parts
-import reference.shared_bottom
 import torch
+from conftest import (
+    ESTIMATORS,
+    everywhere,
+    is_chain,
+    reference_name,
+    reference_of,
+    takes_tasks,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from modules import ESTIMATORS, N_FEATURES, make_inputs, make_module, randn, randomize
+from modules import N_FEATURES, kinds_for, make_inputs, make_module, randn, randomize
 from numpy.testing import assert_allclose
 from torch import nn
 from torch.testing import assert_close
 
 from sk_mtl import architectures
 from sk_mtl._training import Objective
-from sk_mtl.base import MultiTaskEstimator
 from sk_mtl.nn import (
     Dropout,
     FeatureEmbedding,
@@ -37,77 +47,77 @@ from sk_mtl.nn import (
     logit_of_product,
 )
 
-GATED = ("MMoE", "CGC", "PLE")
+GATED = [cls for cls in ESTIMATORS if hasattr(cls, "gate_units")]
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
 
-# References of the bottoms: the rows of (B, D) -> [[vector per task] per row] ---------------------
+def is_ordered(cls):
+    """Return whether the order of an architecture's tasks means something."""
+    return is_chain(cls) or getattr(reference_of(cls), "ORDERED", False)
 
 
-def shared_bottom(bottom, rows, activation):
-    (shared,) = modules.layers_of(bottom.mlp)
-    return reference.shared_bottom.bottom(rows, shared, bottom.n_tasks, activation)
+UNORDERED = [cls for cls in ESTIMATORS if not is_ordered(cls) and takes_tasks(cls, 3)]
 
 
-def mmoe(bottom, rows, activation):
-    experts, gates = modules.layers_of(bottom.experts), modules.gates_of(bottom.gates)
-    return reference.mmoe.bottom(rows, experts, gates, activation)
+# References ---------------------------------------------------------------------------------------
 
 
-def cgc(bottom, rows, activation):
-    return reference.extraction.cgc(rows, modules.level_of(bottom.level), activation)
-
-
-def ple(bottom, rows, activation):
-    levels = [modules.level_of(level) for level in bottom.levels]
-    return reference.extraction.ple(rows, levels, activation)
-
-
-def esmm(bottom, rows, activation):
-    return [[x for _ in range(bottom.n_tasks)] for x in rows]
-
-
-BOTTOMS = {"SharedBottom": shared_bottom, "MMoE": mmoe, "CGC": cgc, "PLE": ple, "ESMM": esmm}
-
-
-def reference_logits(name, module, numeric, codes, activation):
-    """The whole network, row by row; of ESMM the joint probabilities."""
-    tables, order = modules.tables_of(module.embedding)
-    rows = [
-        reference.embedding.embed(
-            numbers, of_row, modules.STATISTICS, modules.MISSING_COLUMNS, tables, order
-        )
-        for numbers, of_row in zip(numeric, codes, strict=True)
-    ]
+def reference_logits(cls, module, numeric, codes, activation):
+    """Return the whole network's outputs, row by row; probabilities if the reference says so."""
+    of_class = reference_of(cls)
+    rows = modules.row_vectors(module.embedding, numeric, codes, reference.embedding.embed)
     towers = modules.towers_of(module.towers)
-    if name == "ESMM":
-        logits = reference.esmm.conditional_logits(rows, towers, activation)
-        return torch.stack([torch.stack(row) for row in reference.esmm.probabilities(logits)])
-    hidden = BOTTOMS[name](module.bottom, rows, activation)
-    return torch.stack(reference.parts.towers(hidden, towers, activation))
+    hidden = of_class.bottom(module.bottom, rows, activation)
+    logits = reference.parts.towers(hidden, towers, activation)
+    if hasattr(of_class, "head"):
+        logits = [of_class.head(of_row) for of_row in logits]
+    return torch.stack(logits)[:, : module.n_logits]
 
 
-def outputs(name, module, numeric, codes):
+def outputs(cls, module, numeric, codes):
+    """Return what `reference_logits` says, from our network."""
     logits = module(numeric, codes)
-    return logits.sigmoid() if name == "ESMM" else logits
+    return logits.sigmoid() if getattr(reference_of(cls), "PROBABILITIES", False) else logits
 
 
-def test_every_architecture_has_a_reference():
-    assert set(ESTIMATORS) == set(BOTTOMS)
-    assert all(issubclass(cls, MultiTaskEstimator) for cls in ESTIMATORS.values())
+SAID = {
+    *("ORDERED", "PROBABILITIES", "OPTIONS", "VARIANTS", "KINDS"),
+    *("UNTRAINED", "CONSTANT", "MEMORIZED", "SHARES_NOTHING"),
+}
+"""What a reference may say in capitals, see `tests/reference/__init__.py`."""
+
+
+@everywhere
+def test_every_architecture_has_a_reference(cls):
+    name = reference_name(cls)
+    path = f"tests/{name.replace('.', '/')}.py"
+    assert importlib.util.find_spec(name), (
+        f"{cls.__name__} has no reference: write {path}, see tests/reference/__init__.py"
+    )
+    of_class = reference_of(cls)
+    assert hasattr(of_class, "bottom"), (
+        f"{path} has no bottom(bottom, rows, activation): write it as loops from the paper"
+    )
+    assert hasattr(of_class, "by_task") or is_ordered(cls), (
+        f"{path} has no by_task(bottom, n_tasks): return each task's views of the bottom's "
+        "parameters and the rest, or set ORDERED = True if the order of tasks means something"
+    )
+    said = {name for name in vars(of_class) if name.isupper()}
+    assert said <= SAID, f"{path}: nothing reads {said - SAID}"
+    given = [getattr(of_class, "OPTIONS", {}), *getattr(of_class, "VARIANTS", [])]
+    unknown = {name for options in given for name in options} - set(cls().get_params(deep=False))
+    assert not unknown, f"{path}: {cls.__name__} has no parameters {unknown}"
+    names = [name for name, _ in make_module(cls).named_parameters()]
+    for pattern in getattr(of_class, "UNTRAINED", ()):
+        assert fnmatch.filter(names, pattern), f"{path}: no parameter is called {pattern!r}"
 
 
 # A draw of its own for every combination; the activation goes round with them.
-COMBINATIONS = [
-    pytest.param(n_tasks, n_rows, gate_units, depth, seed, id=f"K{n_tasks}-B{n_rows}-{seed}")
-    for seed, (n_tasks, n_rows, gate_units, depth) in enumerate(
-        itertools.product([1, 2, 3], [1, 7], [(), (10,)], [1, 2])
-    )
-]
+COMBINATIONS = list(itertools.product([1, 2, 3], [1, 7], [(), (10,)], [1, 2]))
 
 
 def shape(gate_units, depth, seed):
-    """Widths and activation of one combination."""
+    """Return widths and activation of one combination."""
     units = (9, 8)[-depth:]
     return {
         "gate_units": gate_units,
@@ -118,60 +128,73 @@ def shape(gate_units, depth, seed):
     }
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-@pytest.mark.parametrize(("n_tasks", "n_rows", "gate_units", "depth", "seed"), COMBINATIONS)
-def test_bottom_equals_reference(name, n_tasks, n_rows, gate_units, depth, seed):
-    given = shape(gate_units, depth, seed)
-    estimator = modules.make_estimator(name, **given)
-    bottom = estimator._build_bottom(N_FEATURES, n_tasks, activation=given["activation"])
-    randomize(bottom, seed)
-    x = randn(n_rows, N_FEATURES, seed=seed).requires_grad_()
+def cases(cls):
+    """Return the parameters of comparisons with a reference, one variant after the other.
+
+    For each number of tasks four of the eight combinations of rows, gate and depth run by default:
+    each pair of their values is among them. A variant runs with the most tasks only.
+    """
+    found = []
+    variants = getattr(reference_of(cls), "VARIANTS", [])
+    for v, variant in enumerate([{}, *variants]):
+        for seed, (n_tasks, n_rows, gate_units, depth) in enumerate(COMBINATIONS):
+            if not takes_tasks(cls, n_tasks):
+                continue
+            half = (n_rows == 7) + bool(gate_units) + (depth == 2)
+            most = not takes_tasks(cls, n_tasks + 1) or n_tasks == 3
+            default = half % 2 == 1 and (v == 0 or most)
+            given = shape(gate_units, depth, seed) | variant
+            name = f"{cls.__name__}-K{n_tasks}-B{n_rows}-{seed}" + f"-variant{v}" * (v > 0)
+            marks = () if default else pytest.mark.slow
+            found.append(pytest.param(cls, n_tasks, n_rows, given, seed, id=name, marks=marks))
+    return found
+
+
+compared = pytest.mark.parametrize(
+    ("cls", "n_tasks", "n_rows", "given", "seed"),
+    [case for cls in ESTIMATORS for case in cases(cls)],
+)
+
+
+def assert_same_gradients(actual, expected, sources, seed):
+    """Check that a random functional of two outputs has the same gradients."""
+    functional = randn(actual.shape, seed=seed + 1)
+    assert_close(
+        modules.gradients(actual, sources, functional),
+        modules.gradients(expected, sources, functional),
+        **EXACT,
+    )
+
+
+@compared
+def test_bottom_equals_reference(cls, n_tasks, n_rows, given, seed):
+    module = make_module(cls, n_tasks, seed=seed, **given)
+    bottom = module.bottom
+    n_copies = len(modules.copies_of(module.embedding))
+    axes = (n_copies, N_FEATURES) if modules.n_own_copies(module.embedding) else (N_FEATURES,)
+    x = randn(n_rows, *axes, seed=seed).requires_grad_()
     actual = bottom(x)
     activation = modules.FUNCTIONS[given["activation"]]
-    expected = torch.stack([torch.stack(row) for row in BOTTOMS[name](bottom, list(x), activation)])
-    assert actual.shape == (n_rows, n_tasks, bottom.out_features)
+    hidden = reference_of(cls).bottom(bottom, list(x), activation)
+    expected = torch.stack([torch.stack(row) for row in hidden])
+    n_towers = len(modules.towers_of(module.towers))
+    assert actual.shape == (n_rows, n_towers, bottom.out_features)
     assert_close(actual, expected, **EXACT)
-
-    sources = [x, *bottom.parameters()]
-    functional = randn(*actual.shape, seed=seed + 1)
-    assert_close(
-        modules.gradients(actual, sources, functional),
-        modules.gradients(expected, sources, functional),
-        **EXACT,
-    )
+    assert_same_gradients(actual, expected, [x, *bottom.parameters()], seed)
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-@pytest.mark.parametrize(("n_tasks", "n_rows", "gate_units", "depth", "seed"), COMBINATIONS)
-def test_module_equals_reference(name, n_tasks, n_rows, gate_units, depth, seed):
-    given = shape(gate_units, depth, seed)
-    module = make_module(name, n_tasks, seed=seed, towers=seed // 3 % 2, **given)
+@compared
+def test_module_equals_reference(cls, n_tasks, n_rows, given, seed):
+    module = make_module(cls, n_tasks, seed=seed, towers=seed // 3 % 2, **given)
     numeric, codes = make_inputs(n_rows, seed)
     numeric.requires_grad_()
-    actual = outputs(name, module, numeric, codes)
+    actual = outputs(cls, module, numeric, codes)
     activation = modules.FUNCTIONS[given["activation"]]
-    expected = reference_logits(name, module, numeric, codes, activation)
-    widths = [1 if kind != "multiclass" else modules.N_CLASSES for kind in modules.KIND_ORDER]
-    n_logits = n_tasks if name == "ESMM" else sum(widths[:n_tasks])
+    expected = reference_logits(cls, module, numeric, codes, activation)
+    n_logits = sum(task.n_logits for task in modules.make_tasks(kinds_for(cls, n_tasks)))
     assert actual.shape == (n_rows, n_logits)
     assert_close(actual, expected, **EXACT)
-
-    sources = [numeric, *module.parameters()]
-    functional = randn(*actual.shape, seed=seed + 1)
-    assert_close(
-        modules.gradients(actual, sources, functional),
-        modules.gradients(expected, sources, functional),
-        **EXACT,
-    )
-
-
-@pytest.mark.parametrize(("m", "s"), [(0, 6), (4, 0), (4, 1), (1, 6)])
-@pytest.mark.parametrize("name", ["CGC", "PLE"])
-def test_extraction_with_few_experts_equals_reference(name, m, s):
-    module = make_module(name, 3, n_task_experts=m, n_shared_experts=s)
-    numeric, codes = make_inputs(7)
-    expected = reference_logits(name, module, numeric, codes, modules.FUNCTIONS["silu"])
-    assert_close(module(numeric, codes), expected, **EXACT)
+    assert_same_gradients(actual, expected, [numeric, *module.parameters()], seed)
 
 
 # Loss ---------------------------------------------------------------------------------------------
@@ -238,10 +261,7 @@ def test_esmm_loss_equals_the_papers(n_tasks):
     logits = module.tower_logits(numeric, codes)
     expected = reference.esmm.loss([list(row) for row in logits], labels.tolist())
     assert_close(actual, expected, **EXACT)
-    sources, one = list(module.parameters()), torch.tensor(1.0)
-    assert_close(
-        modules.gradients(actual, sources, one), modules.gradients(expected, sources, one), **EXACT
-    )
+    assert_same_gradients(actual, expected, list(module.parameters()), 0)
 
 
 # Parts --------------------------------------------------------------------------------------------
@@ -272,11 +292,7 @@ def test_embedding_of_every_code_equals_reference():
     numeric = randn(n, modules.N_NUMERIC)
     numeric[::2, 4] = torch.nan
     numeric[1, :] = torch.nan
-    tables, order = modules.tables_of(embedding)
-    expected = [
-        reference.embedding.embed(numbers, of_row, modules.STATISTICS, [4], tables, order)
-        for numbers, of_row in zip(numeric, codes, strict=True)
-    ]
+    expected = modules.row_vectors(embedding, numeric, codes, reference.embedding.embed)
     actual = embedding(modules.parts_of((numeric, codes)))
     assert actual.shape == (n, embedding.out_features) == (n, N_FEATURES)
     assert_close(actual, torch.stack(expected), **EXACT)
@@ -393,9 +409,9 @@ def test_dropout_without_a_generator_draws_from_the_global_one():
     assert not torch.equal(first, second)
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_generator_reaches_every_dropout_layer(name):
-    module = make_module(name, dropout=0.5)
+@everywhere
+def test_generator_reaches_every_dropout_layer(cls):
+    module = make_module(cls, dropout=0.5)
     layers = [layer for layer in module.modules() if isinstance(layer, Dropout)]
     assert layers
     generator = torch.Generator().manual_seed(0)
@@ -416,25 +432,31 @@ def test_generator_reaches_every_dropout_layer(name):
 
 @pytest.mark.parametrize("gate_units", [(), (10,)])
 @pytest.mark.parametrize("activation", ["tanh", "silu"])
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_every_parameter_gets_a_gradient(name, activation, gate_units):
-    module = make_module(name, activation=activation, gate_units=gate_units, n_levels=3)
+@everywhere
+def test_every_parameter_gets_a_gradient(cls, activation, gate_units):
+    module = make_module(cls, activation=activation, gate_units=gate_units, n_levels=3)
     n = max(modules.N_CATEGORIES) + 2
     numeric, codes = make_inputs(n)
     for column, k in enumerate(modules.N_CATEGORIES):  # every row of every table
         codes[:, column] = torch.arange(n) % (k + 2)
-    logits = module(numeric, codes)
-    (logits * randn(*logits.shape)).sum().backward()
+    logits = module.tower_logits(numeric, codes)
+    total = (module.join(logits) * randn(*module.join(logits).shape)).sum()
+    if module.n_logits is not None:  # outputs that no label belongs to: an objective reads them
+        total = total + (logits * randn(*logits.shape, seed=1)).sum()
+    total.backward()
+    patterns = getattr(reference_of(cls), "UNTRAINED", ())
     for key, parameter in module.named_parameters():
+        if any(fnmatch.fnmatch(key, pattern) for pattern in patterns):
+            continue
         assert parameter.grad is not None, key
         assert (parameter.grad != 0).all(), key
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_rows_are_independent(name, training):
+@everywhere
+def test_rows_are_independent(cls, training):
     # Batch norm ties the rows of a batch in training, by definition; nothing else may.
-    module = make_module(name, gate_units=(10,), batch_norm=not training).train(training)
+    module = make_module(cls, gate_units=(10,), batch_norm=not training).train(training)
     numeric, codes = make_inputs(7)
     whole = module(numeric, codes)
     for i in range(7):
@@ -443,52 +465,33 @@ def test_rows_are_independent(name, training):
     assert_close(module(numeric[order], codes[order]), whole[order], **EXACT)
 
 
-def parts_by_task(module, n_tasks):
+def parts_by_task(cls, module, n_tasks):
     """Views of the parameters that belong to one task, [[tensor, ...] per task], and the rest."""
-    bottom, of_task, rest = module.bottom, [[] for _ in range(n_tasks)], []
-
-    def share_out(parameters, per_task=1):
-        for parameter in parameters:
-            for k in range(n_tasks):
-                of_task[k].append(parameter[k * per_task : (k + 1) * per_task])
-
+    of_task, rest = reference_of(cls).by_task(module.bottom, n_tasks)
+    of_task, rest = [list(views) for views in of_task], list(rest)
     for k, (hidden, output) in enumerate(modules.towers_of(module.towers)):
         of_task[k].extend(itertools.chain(*hidden, output))
-    rest.extend(module.embedding.parameters())
-    if hasattr(bottom, "mlp"):
-        rest.extend(bottom.mlp.parameters())
-    if hasattr(bottom, "gates"):
-        rest.extend(bottom.experts.parameters())
-        share_out(bottom.gates.parameters())
-    levels = [bottom.level] if hasattr(bottom, "level") else getattr(bottom, "levels", [])
-    for level in levels:
-        m = level.n_task_experts
-        share_out(level.task_experts.parameters(), m)
-        share_out(level.task_gates.parameters())
-        rest.extend(level.shared_experts.parameters())
-        if level.shared_gate is not None:
-            scores = level.shared_gate.scores.weight
-            share_out([scores[0]], m)
-            rest.append(scores[0, n_tasks * m :])
-            rest.extend(level.shared_gate.hidden.parameters())
+    embedding = module.embedding
+    for k, copy_ in enumerate(modules.copies_of(embedding)):
+        (of_task[k] if k < modules.n_own_copies(embedding) else rest).extend(copy_)
     return of_task, rest
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
-@pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "ESMM"])
-def test_permuting_tasks_permutes_outputs_only(name, order):
-    # Not ESMM's: its tasks are the steps of a chain, each conditional on the one before.
-    kinds, given = modules.KIND_ORDER, {"gate_units": (10,)}
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3)))[1:], ids=str)
+@pytest.mark.parametrize("cls", UNORDERED)
+def test_permuting_tasks_permutes_outputs_only(cls, order):
+    # Not where tasks are the steps of a chain, or one reads another's.
+    kinds, given = kinds_for(cls, 3), {"gate_units": (10,)}
     units = modules.TOWER_UNITS[1]
-    module = make_module(name, kinds=kinds, tower_units=list(units), **given)
+    module = make_module(cls, kinds=kinds, tower_units=list(units), **given)
     permuted = make_module(
-        name,
+        cls,
         kinds=[kinds[k] for k in order],
         tower_units=[units[k] for k in order],
         seed=1,
         **given,
     )
-    (old, old_rest), (new, new_rest) = (parts_by_task(m, 3) for m in (module, permuted))
+    (old, old_rest), (new, new_rest) = (parts_by_task(cls, m, 3) for m in (module, permuted))
     counted = sum(view.numel() for view in itertools.chain(*old, old_rest))
     assert counted == sum(parameter.numel() for parameter in module.parameters())
     with torch.no_grad():
@@ -498,15 +501,16 @@ def test_permuting_tasks_permutes_outputs_only(name, order):
         for to, given_view in zip(new_rest, old_rest, strict=True):
             to.copy_(given_view)
     numeric, codes = make_inputs(7)
-    blocks = module(numeric, codes).split([1, modules.N_CLASSES, 1], dim=1)
+    widths = [task.n_logits for task in modules.make_tasks(kinds)]
+    blocks = module(numeric, codes).split(widths, dim=1)
     expected = torch.cat([blocks[k] for k in order], dim=1)
     assert_close(permuted(numeric, codes), expected, **EXACT)
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_state_dict_round_trip(name):
+@everywhere
+def test_state_dict_round_trip(cls):
     given = {"batch_norm": True, "gate_units": (10,), "towers": 1}
-    first, second = make_module(name, seed=0, **given), make_module(name, seed=1, **given)
+    first, second = make_module(cls, seed=0, **given), make_module(cls, seed=1, **given)
     inputs = make_inputs(7)
     first(*inputs)  # moves the running statistics
     first.eval(), second.eval()
@@ -515,9 +519,9 @@ def test_state_dict_round_trip(name):
     assert torch.equal(first(*inputs), second(*inputs))
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_deepcopy_is_independent(name):
-    module, inputs = make_module(name), make_inputs(7)
+@everywhere
+def test_deepcopy_is_independent(cls):
+    module, inputs = make_module(cls), make_inputs(7)
     before = module(*inputs)
     twin = copy.deepcopy(module)
     assert torch.equal(twin(*inputs), before)
@@ -527,20 +531,22 @@ def test_deepcopy_is_independent(name):
     assert torch.equal(module(*inputs), before)
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_compiles_without_graph_breaks(name):
-    module, inputs = make_module(name, gate_units=(10,), towers=1), make_inputs(7)
+@everywhere
+def test_compiles_without_graph_breaks(cls):
+    module, inputs = make_module(cls, gate_units=(10,), towers=1), make_inputs(7)
     torch._dynamo.reset()
     compiled = torch.compile(module, backend="eager", fullgraph=True)
     assert_close(compiled(*inputs), module(*inputs), **EXACT)
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_memorizes_64_rows(name):
+@everywhere
+def test_memorizes_64_rows(cls):
     x = randn(64, 8).float().numpy()
-    labels = (randn(64, 3, seed=1) > 0).cumprod(1) if name == "ESMM" else randn(64, 3, seed=1) > 0
+    kinds = kinds_for(cls, 3)
+    labels = randn(64, len(kinds), seed=1) > 0
+    labels = labels.cumprod(1) if is_chain(cls) else labels
     estimator = modules.make_estimator(
-        name,
+        cls,
         bottom_units=(32,),
         expert_units=(32,),
         n_experts=2,
@@ -552,7 +558,7 @@ def test_memorizes_64_rows(name):
         random_state=0,
     )
     loss = estimator.fit(x, labels.int().numpy()).history_["train_loss"]
-    assert loss.iloc[-1] < 0.1 * loss.iloc[0]
+    assert loss.iloc[-1] < getattr(reference_of(cls), "MEMORIZED", 0.1) * loss.iloc[0]
 
 
 # Products of probabilities ------------------------------------------------------------------------
@@ -615,15 +621,21 @@ def test_chain_is_finite_at_extreme_logits(dtype):
 # Construction -------------------------------------------------------------------------------------
 
 
-def built(name, seed=0, **given):
+def built(cls, seed=0, **given):
     """A module as an estimator builds it, its first weights left alone."""
-    return modules.build_module(name, ("binary",) * 3, seed=seed, **given)
+    return modules.build_module(cls, kinds_for(cls, 3), seed=seed, **given)
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_experts_gates_and_towers_differ_after_construction(name):
-    module = built(name, gate_units=(10,), n_levels=3, tower_units=(12,))
-    weights = [layer.weight for layer in module.modules() if isinstance(layer, StackedLinear)]
+@everywhere
+def test_experts_gates_and_towers_differ_after_construction(cls):
+    module = built(cls, gate_units=(10,), n_levels=3, tower_units=(12,))
+    constant = getattr(reference_of(cls), "CONSTANT", ())
+    weights = [
+        layer.weight
+        for name, layer in module.named_modules()
+        if isinstance(layer, StackedLinear)
+        and not any(fnmatch.fnmatch(name, pattern) for pattern in constant)
+    ]
     slices = [piece for weight in weights for piece in weight]
     for one, other in itertools.combinations(slices, 2):
         assert one.shape != other.shape or not torch.equal(one, other)
@@ -634,10 +646,10 @@ def test_experts_gates_and_towers_differ_after_construction(name):
         assert len(torch.stack(trained).unique(dim=0)) == len(trained)
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
-def test_construction_draws_from_the_generator_only(name):
+@everywhere
+def test_construction_draws_from_the_generator_only(cls):
     state = torch.random.get_rng_state()
-    first, same, other = built(name, 0), built(name, 0), built(name, 1)
+    first, same, other = built(cls, 0), built(cls, 0), built(cls, 1)
     assert torch.equal(torch.random.get_rng_state(), state)
     for key, value in first.state_dict().items():
         assert torch.equal(value, same.state_dict()[key]), key
@@ -647,9 +659,9 @@ def test_construction_draws_from_the_generator_only(name):
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("name", GATED)
-def test_gate_rows_are_convex_weights(name, training):
-    module = make_module(name, gate_units=(10,), n_levels=3, dropout=0.5, batch_norm=True)
+@pytest.mark.parametrize("cls", GATED)
+def test_gate_rows_are_convex_weights(cls, training):
+    module = make_module(cls, gate_units=(10,), n_levels=3, dropout=0.5, batch_norm=True)
     seen = []
     for part in module.modules():
         if isinstance(part, Gates):

@@ -2,12 +2,18 @@
 
 import torch
 
-from reference.parts import tower
+PROBABILITIES = True
 
 
-def conditional_logits(rows, weights, activation):
-    """The towers' logits of each step given the one before; all towers read the embedding x."""
-    return [[tower(x, of_task, activation)[0] for of_task in weights] for x in rows]
+def bottom(bottom, rows, activation):
+    """All towers read the embedding x."""
+    return [[x for _ in range(bottom.n_tasks)] for x in rows]
+
+
+def head(logits):
+    """The towers give logits of each step given the one before; the outputs are joint."""
+    (row,) = probabilities([logits])
+    return torch.stack(row)
 
 
 def probabilities(logits):

@@ -1,4 +1,4 @@
-"""CGC and PLE, Tang et al., RecSys 2020.
+"""The levels of CGC and PLE, Tang et al., RecSys 2020.
 
 A level is a dict of
 
@@ -27,12 +27,7 @@ def extract(streams, shared_stream, level, activation):
     return fused, mixture(weights, everything + shared)
 
 
-def cgc(rows, level, activation):
-    """A single level, which all tasks enter with x."""
-    return ple(rows, [level], activation)
-
-
-def ple(rows, levels, activation):
+def run(rows, levels, activation):
     """Level upon level; all streams enter the first one with x."""
     out = []
     for x in rows:

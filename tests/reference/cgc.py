@@ -1,0 +1,18 @@
+"""CGC, Tang et al., RecSys 2020: a single level, which all tasks enter with x."""
+
+from modules import level_of, levels_by_task
+
+from reference.extraction import run
+
+
+def bottom(bottom, rows, activation):
+    return run(rows, [level_of(bottom.level)], activation)
+
+
+def by_task(bottom, n_tasks):
+    return levels_by_task([bottom.level], n_tasks)
+
+
+VARIANTS = [
+    {"n_task_experts": m, "n_shared_experts": s} for m, s in ((0, 6), (4, 0), (4, 1), (1, 6))
+]
