@@ -12,8 +12,8 @@ from sk_mtl.data import check_labels, check_rows
 
 __all__ = ["FittingMixin", "Tasks"]
 
-COPIED = ("task_types", "balancer", "numeric_features")
-"""Parameters that may hold objects whose own parameters may be set after a fit."""
+COPIED = ("task_types", "numeric_features", "categorical_features")
+"""Parameters that may hold lists or dicts of objects with parameters of their own."""
 
 
 class FittingMixin(PreparingMixin):
@@ -132,8 +132,10 @@ class FittingMixin(PreparingMixin):
 
     def _copy_params(self) -> dict[str, Any]:
         """Return the parameters, copies of those whose own parameters may be set later."""
-        copies = {name: deepcopy(getattr(self, name)) for name in COPIED}
-        return {**self.get_params(deep=False), **copies}
+        return {
+            name: deepcopy(value) if name in COPIED or hasattr(value, "get_params") else value
+            for name, value in self.get_params(deep=False).items()
+        }
 
     def _check_unchanged(self) -> None:
         """Refuse to go on with another network than the one fitted."""

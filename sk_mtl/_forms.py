@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
+from sk_mtl._checks import Options, subclasses
 from sk_mtl.balancing import BALANCERS, LossBalancer
 from sk_mtl.numeric import Encoding, find_encoding_class
 from sk_mtl.tasks import Task, find_task_class, restore_task
@@ -58,6 +60,9 @@ def to_json(value: Any, arrays: dict[str, torch.Tensor] | None = None) -> Any:
     if isinstance(value, Encoding):
         params = [[key, to(item)] for key, item in value.get_params().items()]
         return {"type": "encoding", "class": type(value).__name__, "items": params}
+    if isinstance(value, Options) or hasattr(value, "_build_bottom"):
+        params = [[key, to(item)] for key, item in value.get_params(deep=False).items()]
+        return {"type": "object", "class": type(value).__name__, "items": params}
     if isinstance(value, type) and issubclass(value, Task):
         return {"type": "kind", "items": value.__name__}
     if value is None or isinstance(value, bool | int | float | str):
@@ -122,10 +127,22 @@ def from_json(value: Any, arrays: dict[str, torch.Tensor] | None = None) -> Any:
         case "encoding":
             make = find_encoding_class(value["class"])
             return make(**{key: back(item) for key, item in items})
+        case "object":
+            make = find_options_class(value["class"])
+            return make(**{key: back(item) for key, item in items})
         case "kind":
             return find_task_class(items)
         case other:
             raise ValueError(f"unknown type {other!r}")
+
+
+def find_options_class(name: str) -> Any:
+    """Return the imported class of a name whose objects are parameters: options, or a bottom's."""
+    bottoms = (cls for cls in subclasses(BaseEstimator) if hasattr(cls, "_build_bottom"))
+    for cls in (*subclasses(Options), *bottoms):
+        if cls.__name__ == name:
+            return cls
+    raise ValueError(f"unknown class {name!r}; import the module that defines it first")
 
 
 def balancer_classes() -> dict[str, type[LossBalancer]]:

@@ -125,7 +125,7 @@ class PreparingMixin(PredictionMixin):
         verbose: int
 
         def _build_module(
-            self, tasks: Tasks, specs: Any, generator: Any, n_members: int
+            self, tasks: Tasks, specs: Any, generator: Any, n_members: int, columns: Any
         ) -> MultiTaskModule: ...
         def _build_objective(self, tasks: Tasks) -> Objective: ...
         def _column_encoders(self) -> Sequence[ColumnEncoder]: ...
@@ -362,8 +362,10 @@ class PreparingMixin(PredictionMixin):
         """
         old = self.net_ if goes_on else None
         if old is None:
-            spec = fitted.encoder.spec_
-            module = self._build_module(tasks, spec, generator, fitted.n_members)
+            encoder = fitted.encoder
+            module = self._build_module(
+                tasks, encoder.spec_, generator, fitted.n_members, encoder.columns()
+            )
         elif stream and self._serves(old, training):
             return old
         else:

@@ -1,10 +1,10 @@
 """The scikit-learn face that all architectures share: parameters and fit."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -32,7 +32,7 @@ from sk_mtl.data import CategoryEncoder, ColumnEncoder, Labels, NumberEncoder
 from sk_mtl.nn import ACTIVATIONS, FeatureEmbedding, MultiTaskModule, Towers
 from sk_mtl.numeric import Encoding
 from sk_mtl.persistence import PersistenceMixin
-from sk_mtl.tasks import Task, resolve_task_types
+from sk_mtl.tasks import Task, check_kinds, resolve_task_types
 
 __all__ = [
     "AT_LEAST_ONE",
@@ -113,6 +113,12 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
     random_state: Any = parameter(None, "random_state")
     verbose: int = parameter(0, "verbose")
 
+    takes: ClassVar[tuple[type[Task], ...]] = (Task,)
+    """Kinds of task that the architecture takes."""
+    n_tasks: ClassVar[tuple[int, int | None]] = (1, None)
+    """How many tasks it takes: the least, and the most or None."""
+    _tasks_are: ClassVar[str] = ""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.__doc__ = document(cls.__doc__ or "")
@@ -124,8 +130,35 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
         """Return the bottom, (B, in_features) -> (B, n_tasks, bottom.out_features).
 
         With several members `network` holds `n_members`, and the bottom gives a representation of
-        each task for each member: (B, n_members * n_tasks, bottom.out_features).
+        each task for each member: (B, n_members * n_tasks, bottom.out_features). `network` holds
+        what `_describe` returns, too.
         """
+
+    def _describe(self, tasks: Tasks, columns: dict[Any, list[int]]) -> dict[str, Any]:
+        """Return further arguments of `_build_bottom`: what hangs on names of tasks or columns.
+
+        Parameters
+        ----------
+        tasks : tuple of Task
+            The tasks.
+        columns : dict of name to list of int
+            Where each column of X stands in the bottom's input, by its name or, of X without
+            names, its position.
+
+        Raises
+        ------
+        ValueError
+            If a parameter names what is not there.
+        """
+        return {}
+
+    def _embedding_copies(self, n_tasks: int) -> tuple[int, bool]:
+        """Return how many copies of the embedding belong to a task each, and whether one is shared.
+
+        By default (0, True): there are none, and the bottom takes (B, in_features). Else it takes
+        (B, copies, in_features), the shared copy last.
+        """
+        return 0, True
 
     def _build_head(self) -> nn.Module | None:
         """Return the head, (B, L) -> (B, L), or None for none."""
@@ -151,16 +184,28 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
 
     def _check_tasks(self, tasks: Tasks) -> None:
         """Check that the tasks suit the architecture."""
+        check_kinds(type(self).__name__, tasks, self.takes, self.n_tasks, self._tasks_are)
 
     def _complete_labels(self, tasks: Tasks, labels: Labels) -> Labels:
         """Return the labels with those that others imply."""
         return labels
 
     def _build_module(
-        self, tasks: Tasks, specs: Any, generator: torch.Generator, n_members: int = 1
+        self,
+        tasks: Tasks,
+        specs: Any,
+        generator: torch.Generator,
+        n_members: int = 1,
+        columns: Mapping[tuple[str, int], Any] | None = None,
     ) -> MultiTaskModule:
-        """Return the network for given tasks and features, its weights drawn from `generator`."""
-        embedding = FeatureEmbedding.from_specs(specs, generator)
+        """Return the network for given tasks and features, its weights drawn from `generator`.
+
+        `columns` names the columns of the parts by part and position; without it they are
+        numbered part by part.
+        """
+        n_extra = self._build_objective(tasks).extra_outputs
+        copies = self._embedding_copies(len(tasks) + n_extra)
+        embedding = FeatureEmbedding.from_specs(specs, generator, *copies)
         network: dict[str, Any] = {
             "activation": self.activation,
             "dropout": self.dropout,
@@ -169,12 +214,18 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
         }
         if n_members > 1:
             network["n_members"] = n_members
-        n_extra = self._build_objective(tasks).extra_outputs
+        places = embedding.places()
+        names = dict(zip(places, range(len(places)), strict=True)) if columns is None else columns
+        network |= self._describe(tasks, {names[column]: at for column, at in places.items()})
         bottom = self._build_bottom(embedding.out_features, len(tasks) + n_extra, **network)
-        names, widths = [task.name for task in tasks], [task.n_logits for task in tasks]
-        units = resolve_tower_units(self.tower_units, names, DEFAULT_TOWER)
+        widths = [task.n_logits for task in tasks]
+        default: Any = type(self).__dataclass_fields__["tower_units"].default
+        units = resolve_tower_units(self.tower_units, [task.name for task in tasks], default)
         units += [units[-1]] * n_extra
-        towers = Towers(bottom.out_features, units, widths + [1] * n_extra, **network)
+        shared = {k: network[k] for k in ("activation", "dropout", "batch_norm", "generator")}
+        towers = Towers(
+            bottom.out_features, units, widths + [1] * n_extra, n_members=n_members, **shared
+        )
         n_logits = sum(widths) if n_extra else None
         head = self._build_head()
         return MultiTaskModule(embedding, bottom, towers, head, n_logits, n_members)

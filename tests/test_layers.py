@@ -39,7 +39,7 @@ LAYERS = {
         },
     ),
     "_fitting": ({"sklearn"}, {"_params", "_preparing", "_reporting", "_training", "data"}),
-    "_forms": ({"numpy", "pandas", "torch"}, {"balancing", "numeric", "tasks"}),
+    "_forms": ({"numpy", "pandas", "sklearn", "torch"}, {"balancing", "numeric", "tasks"}),
     "persistence": (
         {"numpy", "safetensors", "sklearn", "torch"},
         {
@@ -55,7 +55,7 @@ LAYERS = {
         },
     ),
     "_search_space": ({"scipy"}, {"_params", "base"}),
-    "_chains": ({"numpy"}, {"base", "data", "tasks"}),
+    "_chains": ({"numpy", "torch"}, {"_params", "base", "data", "nn", "tasks"}),
     "architectures": ({"torch"}, {"_chains", "_training", "base", "nn"}),
     "metrics": (SCIENCE, {"_compat", "_views", "data"}),
     "model_selection": (SCIENCE, {"_compat", "_views", "data"}),

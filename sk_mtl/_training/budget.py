@@ -43,7 +43,7 @@ def auto_members(n_rows: int) -> int:
 
 
 def make_schedule(
-    name: str, lr: float, n_steps: int, is_validated: bool
+    name: str, rates: Sequence[float], n_steps: int, is_validated: bool
 ) -> list[tuple[str, Callback]]:
     """Return the callback that moves the learning rate, or none.
 
@@ -51,8 +51,9 @@ def make_schedule(
     ----------
     name : str
         One of `SCHEDULES`.
-    lr : float
-        The learning rate: where "cosine" and "plateau" begin, the highest of "one-cycle".
+    rates : sequence of float
+        The learning rate of each group of parameters: where "cosine" and "plateau" begin, the
+        highest of "one-cycle".
     n_steps : int
         Number of steps if training runs through all epochs.
     is_validated : bool
@@ -65,7 +66,7 @@ def make_schedule(
         return [("schedule", LRScheduler(policy, T_max=n_steps, **by_batch).initialize())]
     if name == "one-cycle":
         # Adam's betas stay as they are.
-        options = {"max_lr": lr, "total_steps": max(n_steps, 2), "cycle_momentum": False}
+        options = {"max_lr": list(rates), "total_steps": max(n_steps, 2), "cycle_momentum": False}
         policy = lr_scheduler.OneCycleLR
         return [("schedule", LRScheduler(policy, **options, **by_batch).initialize())]
     if name == "plateau":

@@ -64,7 +64,8 @@ def fit_epochs(
     embedding.count(rows.parts)
     more = [] if hook is None else [("begin", hook)]
     n_steps = epochs * len(net.get_iterator(rows, training=True))
-    schedule = make_schedule(net.settings.lr_schedule, net.lr, n_steps, valid is not None)
+    rates = [net.lr * group.get("factor", 1.0) for group in net.optimizer_.param_groups]
+    schedule = make_schedule(net.settings.lr_schedule, rates, n_steps, valid is not None)
     interrupt = None
     with _run(net, valid, [*more, *net.callbacks_, *schedule, ("last", last)], keeps=keeps):
         net.notify("on_train_begin", X=rows, y=None)
@@ -151,7 +152,8 @@ def _run(
         net.optimizer_.zero_grad(set_to_none=True)  # of no use to anyone any more
         if net.settings.lr_schedule != "constant":
             for group in net.optimizer_.param_groups:
-                group["lr"] = net.lr  # a stream goes on from where the schedule began
+                # A stream goes on from where the schedule began.
+                group["lr"] = net.lr * group.get("factor", 1.0)
         net.module_.set_generator(None)
         net.callbacks_, net.valid_batches, net.stand_in = usual, None, None
 

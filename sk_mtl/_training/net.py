@@ -142,16 +142,31 @@ class MultiTaskNet(NeuralNet):
             ) from error
 
     def get_params_for_optimizer(self, prefix: str, named_parameters: Any) -> Any:
-        """Return the optimizer's arguments: what is not to decay in a group of its own."""
+        """Return the optimizer's arguments: a group for each rate, and for what is not to decay.
+
+        A group's ``factor`` is that of its learning rate.
+        """
         (groups,), kwargs = super().get_params_for_optimizer(prefix, named_parameters)
-        if not kwargs.get("weight_decay"):
+        factors = {id(p): factor for p, factor in self.module_.rate_factors().items()}
+        spared: set[int] = set()
+        if kwargs.get("weight_decay"):
+            spared = {id(p) for p in self.module_.undecayed_parameters()}
+            spared |= {id(p) for p in self.criterion_.parameters()}
+        elif not factors:
             return (groups,), kwargs
-        spared = {id(p) for p in self.module_.undecayed_parameters()}
-        spared |= {id(p) for p in self.criterion_.parameters()}
         (everything,) = (group["params"] for group in groups)
-        decayed = [p for p in everything if id(p) not in spared]
-        rest = [p for p in everything if id(p) in spared]
-        return ([{"params": decayed}, {"params": rest, "weight_decay": 0.0}],), kwargs
+        kinds: dict[tuple[float, bool], list[Any]] = {(1.0, False): []}
+        for p in everything:
+            kinds.setdefault((factors.get(id(p), 1.0), id(p) in spared), []).append(p)
+        made = []
+        for (factor, is_spared), params in kinds.items():
+            group: dict[str, Any] = {"params": params}
+            if is_spared:
+                group["weight_decay"] = 0.0
+            if factor != 1.0:
+                group |= {"lr": self.lr * factor, "factor": factor}
+            made.append(group)
+        return (made,), kwargs
 
     # Steps ------------------------------------------------------------------------------------
 
@@ -166,10 +181,12 @@ class MultiTaskNet(NeuralNet):
         """Compute the gradients of one batch."""
         criterion, module = self.criterion_, self.module_
         h = module.represent(batch.parts)
-        sums, weights, logits = self._sums(batch, h)
+        tower_logits = module.towers(h)
+        logits = module.join(tower_logits)
+        sums, weights = criterion(tower_logits, logits, batch.target, batch.weight)
         losses = criterion.weigh(criterion.estimate(sums, batch.n_rows))
         # Before the balancer frees the graph; its own gradients add to these.
-        penalty = module.penalty()
+        penalty = _add(module.penalty(), criterion.penalty(tower_logits, logits, batch.weight))
         if penalty is not None:
             penalty.backward(retain_graph=True)
         step = Step(
@@ -331,6 +348,11 @@ class MultiTaskNet(NeuralNet):
                 columns.append(decision_values(block))
         out = np.hstack(columns)
         return out[:, 0] if len(tasks) == 1 and out.shape[1] == 1 else out
+
+
+def _add(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """Add two penalties, either of which may be none."""
+    return one if other is None else other if one is None else one + other
 
 
 def _listens(callback: Callback, method_name: str) -> bool:

@@ -1,6 +1,6 @@
 """What is minimized: named terms, each a weighted mean over the rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -36,11 +36,16 @@ class Objective(nn.Module):
     regression : tuple of bool
         Whether each term is the loss of real values.
     extra_outputs : int
-        Number of towers without a label, a class attribute. They have one logit each, after the
-        tasks' logits, and a representation each, after the tasks' representations.
+        Number of towers without a label. They have one logit each, after the tasks' logits, and a
+        representation each, after the tasks' representations.
+    row_penalty : callable or None
+        A method that some objectives have, ``row_penalty(tower_logits, logits) -> (B,)``: what
+        training adds to the loss for each row, whatever its labels, outside the balancer. Its
+        mean over the rows counts, by their weights: a row weighs what its heaviest label does.
     """
 
     extra_outputs: int = 0
+    row_penalty: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __init__(self, tasks: Sequence[Task]) -> None:
         super().__init__()
@@ -153,6 +158,8 @@ class Criterion(nn.Module):
         Each term's sum of weights over the rows counted.
     n_rows : int
         Number of rows counted.
+    row_weight : float
+        Sum of the weights of the rows counted, where the objective has a penalty for rows.
     n_members : int
         Number of members of the network, as `make_net` finds it: a term is the mean of their
         losses.
@@ -177,7 +184,7 @@ class Criterion(nn.Module):
         self.register_buffer("loss_weights", weights)
         self.register_buffer("mean_weight", None)
         self.total_weight = torch.zeros(len(objective.names), dtype=torch.float64)
-        self.n_rows = 0
+        self.n_rows, self.row_weight = 0, 0.0
         self.muted = loss_weights is not None and not all(loss_weights)
 
     @property
@@ -200,12 +207,16 @@ class Criterion(nn.Module):
         """
         if not goes_on:
             self.total_weight, self.n_rows = torch.zeros_like(self.total_weight), 0
+            self.row_weight = 0.0
         target = rows.target
         assert target is not None
         all_one = True
         for start in range(0, len(rows), COUNT_ROWS):
             here = slice(start, start + COUNT_ROWS)
             weight = None if rows.weight is None else take(rows.weight, here)
+            if self.objective.row_penalty is not None:
+                n_here = target[here].shape[0]
+                self.row_weight += n_here if weight is None else weight.amax(1).sum().item()
             weight = self.objective.weigh(target[here], weight)
             n = target[here].shape[0]
             all_one = all_one and weight is None
@@ -237,6 +248,24 @@ class Criterion(nn.Module):
             None if weight is None else weight.repeat_interleave(n_members, 0),
         )
         return sums / n_members, weights / n_members
+
+    def penalty(self, tower_logits: Tensor, logits: Tensor, weight: Tensor | None) -> Tensor | None:
+        """Return a batch's estimate of the objective's mean penalty over all rows, or None.
+
+        Parameters
+        ----------
+        tower_logits, logits, weight : Tensor
+            As in `forward`.
+        """
+        if self.objective.row_penalty is None:
+            return None
+        n_members = self.n_members
+        towers, joint = fold_members(tower_logits, n_members), fold_members(logits, n_members)
+        each = self.objective.row_penalty(towers, joint)
+        if weight is None:
+            return each.mean()
+        of_row = weight.amax(1).repeat_interleave(n_members, 0)
+        return (each * of_row).mean() * (self.n_rows / (self.row_weight or 1.0))
 
     def estimate(self, sums: Tensor, n_rows: int) -> Tensor:
         """Return the estimates that a batch of `n_rows` gives of the terms' means: (M,) -> (M,)."""

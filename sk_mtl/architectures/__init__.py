@@ -9,10 +9,11 @@ representation of each task for the first of M members, then those for the secon
 """
 
 from sk_mtl.architectures.cgc import CGC, CGCBottom
-from sk_mtl.architectures.esmm import ESMM, SharedEmbeddingBottom
+from sk_mtl.architectures.esmm import ESMM
 from sk_mtl.architectures.mmoe import MMoE, MMoEBottom
 from sk_mtl.architectures.ple import PLE, PLEBottom
 from sk_mtl.architectures.shared_bottom import SharedBottom, SharedBottomBottom
+from sk_mtl.nn import SharedEmbeddingBottom
 
 __all__ = [
     "CGC",

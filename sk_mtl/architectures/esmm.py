@@ -1,45 +1,12 @@
 """ESMM: a chain of conversions, learned over all impressions."""
 
 from dataclasses import dataclass
-from typing import Any
 
-from torch import Tensor, nn
-
-from sk_mtl._chains import ChainEstimator
-from sk_mtl.base import ArrayLike, NDArray
-from sk_mtl.nn import ProbabilityChain, chain_rates
-
-
-class SharedEmbeddingBottom(nn.Module):
-    """The bottom that does nothing: all towers read the shared embedding itself.
-
-    Parameters
-    ----------
-    in_features : int
-        Width D of the input.
-    n_tasks : int
-        Number of tasks K.
-    n_members : int, default=1
-        Number M of members.
-
-    Notes
-    -----
-    Shape: (B, D) -> (B, M * K, D)
-    """
-
-    one_representation = True
-
-    def __init__(self, in_features: int, n_tasks: int, *, n_members: int = 1) -> None:
-        super().__init__()
-        self.n_tasks, self.n_members, self.out_features = n_tasks, n_members, in_features
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the embedding once per task."""
-        return x.unsqueeze(1).expand(-1, self.n_members * self.n_tasks, -1)
+from sk_mtl._chains import ConversionEstimator
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class ESMM(ChainEstimator):
+class ESMM(ConversionEstimator):
     r"""Entire space multi-task model (ESMM): click, then conversion, over all impressions.
 
     `y` holds one column per step of a chain: click, click-and-conversion, and so on; a row that
@@ -54,6 +21,10 @@ class ESMM(ChainEstimator):
     positive : label, list or dict, default=None
         The class that says "reached", such as "click": one label for all tasks, or one per task
         as a list or a dict by name. None: the second class in sorted order, of booleans True.
+    bottom : estimator, default=None
+        The architecture before the towers, such as ``MMoE(n_experts=4)``: of this estimator only
+        the parameters of its bottom count. None, as in the paper: the towers read the shared
+        embedding itself.
     {common_parameters}
 
     Attributes
@@ -88,28 +59,3 @@ class ESMM(ChainEstimator):
     >>> model.predict_conversion_rate(world.data).shape
     (500,)
     """
-
-    def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> nn.Module:
-        return SharedEmbeddingBottom(in_features, n_tasks, n_members=network.get("n_members", 1))
-
-    def _build_head(self) -> nn.Module:
-        return ProbabilityChain()
-
-    def predict_conversion_rate(self, X: ArrayLike) -> NDArray:
-        """Predict the probability of each step given the step before it.
-
-        Parameters
-        ----------
-        X : {array-like, dataframe, sparse matrix} of shape (n_samples, n_features)
-            The rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,) or (n_samples, n_tasks - 1)
-            With two tasks pCVR, the probability of a conversion given a click, for every row,
-            clicked or not. With more, one column for each step after the first. Of several
-            members it is the mean probability over that of the step before.
-        """
-        steps = self._logits(X, "tower_logits").unflatten(1, (self.module_.n_members, -1))
-        rates = chain_rates(steps).numpy()[:, 1:]
-        return rates[:, 0] if rates.shape[1] == 1 else rates

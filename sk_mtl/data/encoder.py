@@ -227,6 +227,14 @@ class FeatureEncoder:
             for name, store in stores.items()
         }
 
+    def columns(self) -> dict[tuple[str, int], Any]:
+        """Return the columns' names by part and position in it."""
+        return {
+            (encoder.part, place): self.names_[j]
+            for encoder in self.encoders
+            for place, j in enumerate(encoder.columns_)
+        }
+
     @property
     def spec_(self) -> dict[str, BlockSpec]:
         """How to build the blocks, by their names."""

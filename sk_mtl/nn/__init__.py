@@ -16,6 +16,7 @@ M     members: whole networks that read one embedding; where it is not named it 
 from sk_mtl.nn.blocks import (
     Block,
     ColumnsBlock,
+    CopiedBlock,
     NumbersBlock,
     PeriodicBlock,
     PiecewiseBlock,
@@ -30,6 +31,7 @@ from sk_mtl.nn.extraction import ExtractionLevel
 from sk_mtl.nn.gating import Gates, mix
 from sk_mtl.nn.members import fold_members, repeat_per_task, unfold_members
 from sk_mtl.nn.module import MultiTaskModule
+from sk_mtl.nn.passing import SharedEmbeddingBottom
 from sk_mtl.nn.probability import ProbabilityChain, chain_rates, logit_of_product
 from sk_mtl.nn.stacked import ACTIVATIONS, Dropout, StackedLinear, StackedMLP, undrawn
 from sk_mtl.nn.towers import Towers
@@ -38,6 +40,7 @@ __all__ = [
     "ACTIVATIONS",
     "Block",
     "ColumnsBlock",
+    "CopiedBlock",
     "Dropout",
     "ExtractionLevel",
     "FeatureEmbedding",
@@ -50,6 +53,7 @@ __all__ = [
     "QuantilesBlock",
     "ScalarsBlock",
     "ScaledBlock",
+    "SharedEmbeddingBottom",
     "StackedLinear",
     "StackedMLP",
     "TablesBlock",

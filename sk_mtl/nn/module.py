@@ -19,7 +19,8 @@ class MultiTaskModule(nn.Module):
     embedding : FeatureEmbedding
         Parts of B rows -> (B, D).
     bottom : nn.Module
-        (B, D) -> (B, M * K, H): the architecture.
+        (B, D) -> (B, M * K, H): the architecture. Of an embedding with copies it takes
+        (B, copies, D).
     towers : nn.Module
         (B, M * K, H) -> (B, M * L), see `Towers`.
     head : nn.Module, optional
@@ -35,7 +36,8 @@ class MultiTaskModule(nn.Module):
     -----
     The bottom, a gate or the head may have a method ``penalty() -> Tensor``, a scalar that
     training adds to the loss, outside the balancer. It is called after each forward pass in
-    training mode, so that it can tell of that pass's rows, as their mean.
+    training mode, so that it can tell of that pass's rows, as their mean. A part may have a method
+    ``rate_factors() -> dict``, of some of its parameters a factor on the learning rate each.
 
     Members stand side by side from the bottom on, all of one before all of the next. Nothing here
     averages them: `forward` returns the logits of every member.
@@ -127,7 +129,7 @@ class MultiTaskModule(nn.Module):
         A bottom with parts that a single task's loss reaches lists them as `own_parameters`.
         """
         own = getattr(self.bottom, "own_parameters", tuple)
-        known = {id(p) for p in own()}
+        known = {id(p) for p in (*own(), *self.embedding.own_parameters())}
         for part in (self.embedding, self.bottom):
             yield from (p for p in part.parameters() if id(p) not in known)
 
@@ -139,6 +141,15 @@ class MultiTaskModule(nn.Module):
                 yield from part.parameters()
             elif isinstance(bias := getattr(part, "bias", None), nn.Parameter):
                 yield bias
+
+    def rate_factors(self) -> dict[nn.Parameter, float]:
+        """Return the parameters that learn at another rate than the rest, with their factors."""
+        found: dict[nn.Parameter, float] = {}
+        for part in self.modules():
+            factors = getattr(part, "rate_factors", None)
+            if factors is not None and part is not self:
+                found.update(factors())
+        return found
 
     def set_generator(self, generator: torch.Generator | None) -> None:
         """Let all dropout layers draw from `generator`, or from torch's global one if None."""

@@ -10,7 +10,7 @@ kind.
 - For authors: a new kind is one subclass of `Task`, or of `ClassificationTask`.
 """
 
-from sk_mtl.tasks.base import Column, Task
+from sk_mtl.tasks.base import Column, Task, check_kinds
 from sk_mtl.tasks.binary import BinaryTask
 from sk_mtl.tasks.chains import complete_chain, looks_negative
 from sk_mtl.tasks.choice import (
@@ -51,6 +51,7 @@ __all__ = [
     "RegressionTask",
     "Sample",
     "Task",
+    "check_kinds",
     "complete_chain",
     "decision_values",
     "declared_kinds",

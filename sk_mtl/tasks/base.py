@@ -1,7 +1,7 @@
 """The contract of a kind of task."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -174,3 +174,52 @@ def check_finite(task: Task, values: NDArray) -> NDArray:
             f"{task.name!r}; use NaN for a label that was not observed."
         )
     return numbers
+
+
+def check_kinds(
+    owner: str,
+    tasks: Sequence[Task],
+    takes: tuple[type[Task], ...],
+    n_tasks: tuple[int, int | None] = (1, None),
+    what: str = "",
+) -> None:
+    """Check the kinds of tasks, and their number.
+
+    Parameters
+    ----------
+    owner : str
+        Who takes the tasks, for the message.
+    tasks : sequence of Task
+        The tasks.
+    takes : tuple of Task classes
+        The kinds that it takes.
+    n_tasks : (int, int or None), default=(1, None)
+        The least and the greatest number of tasks.
+    what : str, default=""
+        What the tasks are, for the message: follows upon "needs at least two tasks".
+
+    Raises
+    ------
+    ValueError
+        If a task is of another kind, named, or there are too few or too many.
+    """
+    kinds = " and ".join(getattr(kind, "kind", "") for kind in takes)
+    for task in tasks:
+        if not isinstance(task, takes):
+            raise ValueError(
+                f"{owner} takes {kinds} tasks only, and task {task.name!r} is of kind "
+                f"{task.kind!r}. Leave it out, or use MMoE or PLE."
+            )
+    least, most = n_tasks
+    if least <= len(tasks) and (most is None or len(tasks) <= most):
+        return
+    words = ("no", "one", "two", "three")
+    wanted = f"{'exactly' if least == most else 'at least'} {words[least]}"
+    if len(tasks) == 1:
+        found = f"y has one column, {tasks[0].name!r}. For one task use SharedBottom."
+    else:
+        found = (
+            f"y has {len(tasks)} columns, {[task.name for task in tasks]}. Pass {words[least]} of "
+            "them, or use ESMM, which takes longer chains."
+        )
+    raise ValueError(f"{owner} needs {wanted} tasks{what}; {found}")

@@ -2,6 +2,7 @@
 
 from sk_mtl.nn.blocks.base import Block, find_block
 from sk_mtl.nn.blocks.columns import ColumnsBlock, ScalarsBlock
+from sk_mtl.nn.blocks.copied import CopiedBlock, build_copies
 from sk_mtl.nn.blocks.numbers import NumbersBlock
 from sk_mtl.nn.blocks.periodic import PeriodicBlock
 from sk_mtl.nn.blocks.piecewise import PiecewiseBlock
@@ -13,6 +14,7 @@ from sk_mtl.nn.blocks.values import ValuesBlock
 __all__ = [
     "Block",
     "ColumnsBlock",
+    "CopiedBlock",
     "NumbersBlock",
     "PeriodicBlock",
     "PiecewiseBlock",
@@ -21,5 +23,6 @@ __all__ = [
     "ScaledBlock",
     "TablesBlock",
     "ValuesBlock",
+    "build_copies",
     "find_block",
 ]

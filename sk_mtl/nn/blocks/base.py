@@ -22,9 +22,14 @@ class Block(nn.Module, ABC):
         Name of the kind, a class attribute.
     out_features : int
         Width of the vectors.
+    copyable : bool
+        Whether the constructor takes `copies`, a number c > 0: then `embed` returns c vectors for
+        each row, (B, c, out_features), which read the same slots and share no weight. A class
+        attribute.
     """
 
     kind: ClassVar[str]
+    copyable: ClassVar[bool] = False
     out_features: int
 
     def prepare(self, part: Any) -> Any:
@@ -45,6 +50,17 @@ class Block(nn.Module, ABC):
     @abstractmethod
     def embed(self, prepared: Any) -> Tensor:
         """Return the vectors of rows that are prepared, (B, out_features)."""
+
+    def places(self) -> list[tuple[int, list[int]]]:
+        """Return where each column stands in the vectors.
+
+        Returns
+        -------
+        list of (int, list of int)
+            For each column its position in the part, and its places among the `out_features`.
+            By default none: then the block's columns cannot be named to an architecture.
+        """
+        return []
 
     def touched(self, part: Any) -> dict[str, Tensor]:
         """Return which slots of its parameters a step on these rows can move.

@@ -21,6 +21,17 @@ def as_columns(columns: Sequence[int] | None) -> Tensor | None:
     return None if columns is None else torch.tensor(columns, dtype=torch.int64)
 
 
+def number_places(
+    columns: Tensor | None, n_columns: int, width: int, missing_columns: Tensor
+) -> list[tuple[int, list[int]]]:
+    """Return the places of columns with some numbers each, and indicators behind them."""
+    where = range(n_columns) if columns is None else columns.tolist()
+    found = [(own, [*range(k * width, (k + 1) * width)]) for k, own in enumerate(where)]
+    for position, k in enumerate(missing_columns.tolist()):
+        found[k][1].append(n_columns * width + position)
+    return found
+
+
 class ColumnsBlock(Precise, Block):
     """Base of blocks that turn each of some numeric columns into numbers of its own.
 
@@ -62,7 +73,7 @@ class ColumnsBlock(Precise, Block):
         super().__init__()
         values = torch.as_tensor(fill, dtype=torch.float64)
         missing = torch.tensor(missing_columns, dtype=torch.int64)
-        self.n_columns = len(values)
+        self.n_columns, self.width = len(values), width
         self.register_buffer("fill", values.clone(), persistent=False)
         self.register_buffer("held", torch.tensor(held, dtype=torch.bool), persistent=False)
         self.register_buffer("columns", as_columns(columns), persistent=False)
@@ -70,6 +81,10 @@ class ColumnsBlock(Precise, Block):
         # Tells the network's precision: casting a module casts it.
         self.register_buffer("like", torch.zeros(()), persistent=False)
         self.out_features = self.n_columns * width + len(missing_columns)
+
+    def places(self) -> list[tuple[int, list[int]]]:
+        """Return each column's places: its numbers, and its indicator behind those of all."""
+        return number_places(self.columns, self.n_columns, self.width, self.missing_columns)
 
     def clean(self, part: Tensor) -> Tensor:
         """Return the block's columns without gaps: (B, all) -> (B, F) float64."""

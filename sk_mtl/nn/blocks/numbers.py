@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sk_mtl.nn.blocks.base import Block
-from sk_mtl.nn.blocks.columns import as_columns, pick
+from sk_mtl.nn.blocks.columns import as_columns, number_places, pick
 from sk_mtl.nn.blocks.grid import Precise
 
 
@@ -98,6 +98,10 @@ class NumbersBlock(Precise, Block):
         if statistics.get("scale") is not None:
             self.held.copy_(self.scale.isnan())
             self.scale.nan_to_num_(1.0)
+
+    def places(self) -> list[tuple[int, list[int]]]:
+        """Return each column's places: its number, and its indicator behind all numbers."""
+        return number_places(self.columns, self.n_columns, 1, self.missing_columns)
 
     def prepare(self, part: Tensor) -> Tensor:
         """Standardize, fill and mark: (B, F) -> (B, F + indicators)."""

@@ -71,6 +71,8 @@ class TablesBlock(Block):
         Number of known categories of each of the C columns.
     embedding_dims : sequence of int, default=()
         Width of each column's embedding.
+    copies : int, default=0
+        Number c of vectors that each slot holds; 0: one, and `embed` returns no axis of copies.
     generator : torch.Generator, optional
         Source of the initial embeddings.
 
@@ -79,13 +81,14 @@ class TablesBlock(Block):
     out_features : int
         Sum of the widths.
     tables : nn.ParameterList
-        One table for each width, (slots, width).
+        One table for each width, (slots, width) or, with copies, (slots, c * width).
     sparse : tuple of bool
         For each table, whether it passes sparse gradients; see `choose_sparse`.
 
     Notes
     -----
-    Shape: codes (B, C) of integers -> (B, out_features), the columns of one width side by side.
+    Shape: codes (B, C) of integers -> (B, out_features), the columns of one width side by side,
+    or with copies (B, c, out_features).
 
     Code 0 is a missing value, 1 an unknown category, 2 and up the known categories. A column in
     which training showed no missing value or no unknown category reads that code as the mean of
@@ -101,6 +104,7 @@ class TablesBlock(Block):
     """
 
     kind: ClassVar[str] = "tables"
+    copyable: ClassVar[bool] = True
     special_seen: Tensor
     totals: Tensor
 
@@ -109,11 +113,12 @@ class TablesBlock(Block):
         n_categories: Sequence[int] = (),
         embedding_dims: Sequence[int] = (),
         *,
+        copies: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         n_columns = len(n_categories)
-        self.n_columns = n_columns
+        self.n_columns, self.copies = n_columns, copies
         # Whether training ever showed a column's missing and unknown codes.
         self.register_buffer("special_seen", torch.zeros(n_columns, N_SPECIAL, dtype=torch.bool))
         # How many known categories training showed in each column.
@@ -124,7 +129,8 @@ class TablesBlock(Block):
         self.columns = list(by_width.values())
         self.sizes = [[n_categories[c] + N_SPECIAL for c in columns] for columns in self.columns]
         self.tables = nn.ParameterList()
-        for index, (width, sizes) in enumerate(zip(by_width, self.sizes, strict=True)):
+        for index, (own, sizes) in enumerate(zip(by_width, self.sizes, strict=True)):
+            width = own * max(copies, 1)
             starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
             self.register_buffer(f"offsets_{index}", starts, persistent=False)
             table = torch.empty(sum(sizes), width).normal_(std=0.01, generator=generator)
@@ -165,18 +171,33 @@ class TablesBlock(Block):
         slots = [self._slots(part, index) for index in range(len(self.tables))]
         return slots[0] if len(slots) == 1 else torch.cat(slots, dim=1)
 
+    def places(self) -> list[tuple[int, list[int]]]:
+        """Return each column's places: the columns of one width stand side by side."""
+        found, start = [], 0
+        for columns, table in zip(self.columns, self.tables, strict=True):
+            width = table.shape[1] // max(self.copies, 1)
+            for column in columns:
+                found.append((column, [*range(start, start + width)]))
+                start += width
+        return found
+
     def embed(self, prepared: Tensor) -> Tensor:
-        """Look the slots up: (B, C) -> (B, out_features)."""
+        """Look the slots up: (B, C) -> (B, out_features), with copies (B, c, out_features)."""
         parts, start = [], 0
         for table, columns, sparse in zip(self.tables, self.columns, self.sparse, strict=True):
             stop = start + len(columns)
             own = prepared if len(self.tables) == 1 else prepared[:, start:stop]
             found = lookup(table, own.flatten(), sparse)
-            parts.append(found.view(own.shape[0], len(columns) * table.shape[1]))
+            if self.copies:  # a slot holds its copies side by side
+                by_column = found.view(own.shape[0], len(columns), self.copies, -1)
+                parts.append(by_column.transpose(1, 2).flatten(2))
+            else:
+                parts.append(found.view(own.shape[0], len(columns) * table.shape[1]))
             start = stop
         if not parts:
-            return self.totals.new_empty(prepared.shape[0], 0, dtype=torch.get_default_dtype())
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+            shape = (prepared.shape[0], self.copies, 0) if self.copies else (prepared.shape[0], 0)
+            return self.totals.new_empty(shape, dtype=torch.get_default_dtype())
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
     # What training showed ---------------------------------------------------------------------
 

@@ -28,6 +28,8 @@ class ValuesBlock(TablesBlock):
         Probability, in training, that a row does without a column's vector.
     columns : sequence of int, optional
         Positions of the block's columns in the part. Default: all of them.
+    copies : int, default=0
+        As in `TablesBlock`.
     generator : torch.Generator, optional
         Source of the initial embeddings.
 
@@ -49,7 +51,7 @@ class ValuesBlock(TablesBlock):
     """
 
     kind: ClassVar[str] = "values"
-    places: Tensor | None
+    positions: Tensor | None
     output_column: Tensor
 
     def __init__(
@@ -59,12 +61,14 @@ class ValuesBlock(TablesBlock):
         *,
         dropout: float = 0.0,
         columns: Sequence[int] | None = None,
+        copies: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
-        super().__init__([len(own) for own in values], embedding_dims, generator=generator)
+        sizes = [len(own) for own in values]
+        super().__init__(sizes, embedding_dims, copies=copies, generator=generator)
         # A column without a known value has a place that is none: infinity.
         self.grid = Grid([own if len(own) else [torch.inf] for own in values])
-        self.register_buffer("places", as_columns(columns), persistent=False)
+        self.register_buffer("positions", as_columns(columns), persistent=False)
         self.dropout = Dropout(dropout)
         order = [column for own in self.columns for column in own]  # as `embed` has them
         widths = torch.tensor([embedding_dims[column] for column in order])
@@ -73,13 +77,21 @@ class ValuesBlock(TablesBlock):
 
     def codes(self, part: Tensor) -> Tensor:
         """Return the codes of values: (B, all columns) -> (B, F) int64."""
-        x = pick(part.to(self.grid.edges.device), self.places).to(torch.float64)
+        x = pick(part.to(self.grid.edges.device), self.positions).to(torch.float64)
         missing = x.isnan()
         x = torch.where(missing, 0.0, x)
         place = (self.grid(x) - 1).clamp(min=0)
         found = self.grid.read(self.grid.edges.flatten().unsqueeze(1), place).squeeze(2)
         codes = torch.where(found == x, place + N_SPECIAL, 1)
         return torch.where(missing, 0, codes)
+
+    def places(self) -> list[tuple[int, list[int]]]:
+        """Return each column's places: the columns of one width stand side by side."""
+        where = self.positions
+        return [
+            (column if where is None else int(where[column]), own)
+            for column, own in super().places()
+        ]
 
     def prepare(self, part: Tensor) -> Tensor:
         """Return the slots that rows read: (B, all columns) -> (B, F) int64."""
@@ -91,7 +103,8 @@ class ValuesBlock(TablesBlock):
         if not self.training or self.dropout.p == 0.0:
             return found
         kept = self.dropout(found.new_ones(prepared.shape))
-        return found * kept.index_select(1, self.output_column)
+        kept = kept.index_select(1, self.output_column)
+        return found * (kept.unsqueeze(1) if self.copies else kept)
 
     def touched(self, part: Tensor) -> dict[str, Tensor]:
         """Return the slots of the tables with sparse gradients that rows read, each once."""
