@@ -18,7 +18,7 @@ from sk_mtl import architectures
 from sk_mtl._chains import ChainEstimator
 from sk_mtl.base import MultiTaskEstimator
 from sk_mtl.datasets._sources import SOURCES
-from sk_mtl.tasks import KINDS, BinaryTask, Column, Task, make_tasks
+from sk_mtl.tasks import KINDS, Column, make_tasks
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Busy processes with several threads each wait for one another at every barrier.
@@ -35,13 +35,12 @@ ESTIMATORS = [
 
 def kinds_taken(cls):
     """Return the names of the kinds of task that an estimator takes."""
-    taken = getattr(cls, "takes", (BinaryTask,) if cls._classes_only else (Task,))
-    return [name for name, kind in KINDS.items() if issubclass(kind, taken)]
+    return [name for name, kind in KINDS.items() if issubclass(kind, cls.takes)]
 
 
 def takes_tasks(cls, n_tasks):
     """Return whether an estimator takes a number of tasks."""
-    least, most = getattr(cls, "n_tasks", (2 if cls._classes_only else 1, None))
+    least, most = cls.n_tasks
     return least <= n_tasks and (most is None or n_tasks <= most)
 
 
@@ -87,9 +86,9 @@ def reference_of(cls):
     return SimpleNamespace()
 
 
-def options_of(cls):
-    """Return the constructor arguments that an estimator's reference asks for in tests."""
-    return getattr(reference_of(cls), "OPTIONS", {})
+def said(cls, name, default=False):
+    """Return what an estimator's reference says in capitals."""
+    return getattr(reference_of(cls), name, default)
 
 
 PLAIN = {
@@ -137,7 +136,9 @@ def known_to(cls, params):
 def small(cls, **params):
     """Return an estimator that fits the tiny table in a few milliseconds."""
     common = {"tower_units": (4,), "max_epochs": 2, "batch_size": 32, "lr": 0.01, "random_state": 0}
-    return cls(**{**PLAIN, **common, **known_to(cls, FEW_UNITS), **options_of(cls), **params})
+    return cls(
+        **{**PLAIN, **common, **known_to(cls, FEW_UNITS), **said(cls, "OPTIONS", {}), **params}
+    )
 
 
 def column(values, observed=None, name="t"):

@@ -73,7 +73,7 @@ def make_estimator(name, **given):
         "gate_units": (),
         "activation": "silu",
     }
-    parameters = conftest.PLAIN | sizes | conftest.options_of(cls) | given
+    parameters = conftest.PLAIN | sizes | conftest.said(cls, "OPTIONS", {}) | given
     return cls(**conftest.known_to(cls, parameters))
 
 
@@ -127,15 +127,23 @@ def count_rows(criterion, target, weight=None):
     return criterion
 
 
+def count_for(name, n_tasks):
+    """Return a number of tasks, or that which an architecture takes and is nearest to it."""
+    counts = sorted(range(1, n_tasks + 2), key=lambda n: abs(n - n_tasks))
+    return next(n for n in counts if conftest.takes_tasks(find(name), n))
+
+
 def kinds_for(name, n_tasks):
     """Return kinds of task that an architecture takes, as mixed and nearly as many as it allows."""
-    cls = find(name)
-    counts = sorted(range(1, n_tasks + 2), key=lambda n: abs(n - n_tasks))
-    n_tasks = next(n for n in counts if conftest.takes_tasks(cls, n))
-    taken = conftest.kinds_taken(cls)
+    taken = conftest.kinds_taken(find(name))
     mixed = [kind for kind in (*KIND_ORDER, "ordinal") if kind in taken]
-    kinds = getattr(conftest.reference_of(cls), "KINDS", mixed)
-    return tuple(kinds[k % len(kinds)] for k in range(n_tasks))
+    kinds = conftest.said(find(name), "KINDS", mixed)
+    return tuple(kinds[k % len(kinds)] for k in range(count_for(name, n_tasks)))
+
+
+def binary_for(name, n_tasks):
+    """Return the kinds of nearly as many binary tasks as an architecture allows."""
+    return ("binary",) * count_for(name, n_tasks)
 
 
 def randomize(module, seed=0, std=0.5):
@@ -179,8 +187,11 @@ def parts_of(inputs):
 
 
 def tables_in(module):
-    """Return a module's embedding tables, one for each width of each copy."""
-    return [table for copy in copies_of(module.embedding) for table in copy]
+    """Return a module's embedding tables, one for each width: tasks' copies first."""
+    embedding = module.embedding
+    own = own_tables(embedding) if embedding.n_own else []
+    shared = dict(embedding.blocks.items()).get("categorical")
+    return [*own, *([] if shared is None else shared.tables)]
 
 
 def normal(*shape, seed=0):
@@ -271,14 +282,10 @@ def copies_of(embedding):
     """
     copies = [
         [table.unflatten(1, (embedding.n_own, -1))[:, k] for table in own_tables(embedding)]
-        for k in range(n_own_copies(embedding))
+        for k in range(embedding.n_own)
     ]
     shared = dict(embedding.blocks.items()).get("categorical")
     return copies if shared is None else [*copies, list(shared.tables)]
-
-
-def n_own_copies(embedding):
-    return getattr(embedding, "n_own", 0)
 
 
 def own_tables(embedding):
@@ -292,7 +299,7 @@ def row_vectors(embedding, numeric, codes, embed):
     rows = []
     for numbers, of_row in zip(numeric, codes, strict=True):
         vectors = [embed(numbers, of_row, STATISTICS, MISSING_COLUMNS, *given) for given in tables]
-        rows.append(torch.stack(vectors) if n_own_copies(embedding) else vectors[0])
+        rows.append(torch.stack(vectors) if embedding.n_own else vectors[0])
     return rows
 
 

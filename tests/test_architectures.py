@@ -24,6 +24,7 @@ from conftest import (
     is_chain,
     reference_name,
     reference_of,
+    said,
     takes_tasks,
 )
 from hypothesis import given, settings
@@ -53,7 +54,7 @@ EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
 def is_ordered(cls):
     """Return whether the order of an architecture's tasks means something."""
-    return is_chain(cls) or getattr(reference_of(cls), "ORDERED", False)
+    return is_chain(cls) or said(cls, "ORDERED")
 
 
 UNORDERED = [cls for cls in ESTIMATORS if not is_ordered(cls) and takes_tasks(cls, 3)]
@@ -77,12 +78,12 @@ def reference_logits(cls, module, numeric, codes, activation):
 def outputs(cls, module, numeric, codes):
     """Return what `reference_logits` says, from our network."""
     logits = module(numeric, codes)
-    return logits.sigmoid() if getattr(reference_of(cls), "PROBABILITIES", False) else logits
+    return logits.sigmoid() if said(cls, "PROBABILITIES") else logits
 
 
 SAID = {
     *("ORDERED", "PROBABILITIES", "OPTIONS", "VARIANTS", "KINDS"),
-    *("UNTRAINED", "CONSTANT", "MEMORIZED", "SHARES_NOTHING"),
+    *("UNTRAINED", "CONSTANT", "MEMORIZED", "SHARES_NOTHING", "OWN_LOSS", "PER_BATCH"),
 }
 """What a reference may say in capitals, see `tests/reference/__init__.py`."""
 
@@ -102,8 +103,8 @@ def test_every_architecture_has_a_reference(cls):
         f"{path} has no by_task(bottom, n_tasks): return each task's views of the bottom's "
         "parameters and the rest, or set ORDERED = True if the order of tasks means something"
     )
-    said = {name for name in vars(of_class) if name.isupper()}
-    assert said <= SAID, f"{path}: nothing reads {said - SAID}"
+    unread = {name for name in vars(of_class) if name.isupper()} - SAID
+    assert not unread, f"{path}: nothing reads {unread}"
     given = [getattr(of_class, "OPTIONS", {}), *getattr(of_class, "VARIANTS", [])]
     unknown = {name for options in given for name in options} - set(cls().get_params(deep=False))
     assert not unknown, f"{path}: {cls.__name__} has no parameters {unknown}"
@@ -135,7 +136,7 @@ def cases(cls):
     each pair of their values is among them. A variant runs with the most tasks only.
     """
     found = []
-    variants = getattr(reference_of(cls), "VARIANTS", [])
+    variants = said(cls, "VARIANTS", [])
     for v, variant in enumerate([{}, *variants]):
         for seed, (n_tasks, n_rows, gate_units, depth) in enumerate(COMBINATIONS):
             if not takes_tasks(cls, n_tasks):
@@ -171,7 +172,7 @@ def test_bottom_equals_reference(cls, n_tasks, n_rows, given, seed):
     module = make_module(cls, n_tasks, seed=seed, **given)
     bottom = module.bottom
     n_copies = len(modules.copies_of(module.embedding))
-    axes = (n_copies, N_FEATURES) if modules.n_own_copies(module.embedding) else (N_FEATURES,)
+    axes = (n_copies, N_FEATURES) if module.embedding.n_own else (N_FEATURES,)
     x = randn(n_rows, *axes, seed=seed).requires_grad_()
     actual = bottom(x)
     activation = modules.FUNCTIONS[given["activation"]]
@@ -444,7 +445,7 @@ def test_every_parameter_gets_a_gradient(cls, activation, gate_units):
     if module.n_logits is not None:  # outputs that no label belongs to: an objective reads them
         total = total + (logits * randn(*logits.shape, seed=1)).sum()
     total.backward()
-    patterns = getattr(reference_of(cls), "UNTRAINED", ())
+    patterns = said(cls, "UNTRAINED", ())
     for key, parameter in module.named_parameters():
         if any(fnmatch.fnmatch(key, pattern) for pattern in patterns):
             continue
@@ -473,7 +474,7 @@ def parts_by_task(cls, module, n_tasks):
         of_task[k].extend(itertools.chain(*hidden, output))
     embedding = module.embedding
     for k, copy_ in enumerate(modules.copies_of(embedding)):
-        (of_task[k] if k < modules.n_own_copies(embedding) else rest).extend(copy_)
+        (of_task[k] if k < embedding.n_own else rest).extend(copy_)
     return of_task, rest
 
 
@@ -558,7 +559,7 @@ def test_memorizes_64_rows(cls):
         random_state=0,
     )
     loss = estimator.fit(x, labels.int().numpy()).history_["train_loss"]
-    assert loss.iloc[-1] < getattr(reference_of(cls), "MEMORIZED", 0.1) * loss.iloc[0]
+    assert loss.iloc[-1] < said(cls, "MEMORIZED", 0.1) * loss.iloc[0]
 
 
 # Products of probabilities ------------------------------------------------------------------------
@@ -629,7 +630,7 @@ def built(cls, seed=0, **given):
 @everywhere
 def test_experts_gates_and_towers_differ_after_construction(cls):
     module = built(cls, gate_units=(10,), n_levels=3, tower_units=(12,))
-    constant = getattr(reference_of(cls), "CONSTANT", ())
+    constant = said(cls, "CONSTANT", ())
     weights = [
         layer.weight
         for name, layer in module.named_modules()

@@ -33,14 +33,21 @@ PUBLIC = [
     for name in module.__all__
     if callable(getattr(module, name))
 ]
-ESTIMATORS = [
+ESTIMATORS = {
     cls for _, _, cls in PUBLIC if inspect.isclass(cls) and issubclass(cls, MultiTaskEstimator)
-]
+}
+
+
+def test_every_architecture_is_exported_in_both_places():
+    names = {cls.__name__ for cls in ESTIMATORS}
+    for module in (sk_mtl, sk_mtl.architectures):
+        assert names <= set(module.__all__)
+    assert {"CGC", "ESMM", "PLE", "MMoE", "SharedBottom"} <= {cls.__name__ for cls in ESTIMATORS}
 
 
 def test_names():
     assert set(sk_mtl.__all__) == {
-        *("CGC", "ESMM", "PLE", "MMoE", "SharedBottom"),
+        *(cls.__name__ for cls in ESTIMATORS),
         *("ModelFileError", "NonFiniteLossError", "TaskView", "load", "__version__"),
         *("predict_frame", "predict_task_proba", "save", "search_space", "task_view"),
         "trusted_types",
@@ -65,7 +72,7 @@ def test_documented(module, name, thing):
             assert parameter.name in doc, f"{module}.{name} does not document {parameter.name}"
 
 
-@pytest.mark.parametrize("cls", ESTIMATORS, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", sorted(ESTIMATORS, key=lambda cls: cls.__name__))
 def test_estimators_take_keywords_only_and_document_their_methods(cls):
     kinds = {p.kind for p in inspect.signature(cls).parameters.values()}
     assert kinds == {inspect.Parameter.KEYWORD_ONLY}

@@ -1,18 +1,18 @@
 """scikit-learn's estimator checks over every public estimator and every face of it.
 
 A *face* is what `task_types` makes of an estimator: a classifier, a regressor, or neither before
-`fit`. By default every face of SharedBottom runs, and one face of each other estimator; the rest
-is marked slow.
+`fit`. By default every face of SharedBottom runs, and one face of each other estimator, which its
+place in the list decides; the rest is marked slow.
 """
 
 import numpy as np
 import pytest
-from conftest import ANY_TASK, ESTIMATORS, small
+from conftest import ANY_TASK, ESTIMATORS, any_task, everywhere, is_chain, small, takes_anything
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sk_mtl import CGC, ESMM, PLE, MMoE, SharedBottom
+from sk_mtl import SharedBottom
 
 FACES = ("classification", "regression", "auto")
 
@@ -61,9 +61,10 @@ def exact(cls, face):
 
 DEFAULT = [
     *(make(SharedBottom, face) for face in FACES for make in (in_batches, exact)),
-    exact(MMoE, "classification"),
-    exact(CGC, "regression"),
-    exact(PLE, "auto"),
+    *(
+        exact(cls, FACES[place % 3])
+        for place, cls in enumerate(cls for cls in ANY_TASK if cls is not SharedBottom)
+    ),
 ]
 
 
@@ -85,16 +86,20 @@ def test_checks_of_the_full_matrix(estimator, check):
     check(estimator)
 
 
+PARTICULAR = [cls for cls in ESTIMATORS if not takes_anything(cls)]
+"""Those that take some kinds or numbers of tasks only, such as the steps of a chain."""
+
+
 def test_every_estimator_is_checked():
-    # ESMM alone is left out: it needs two binary tasks or more, and scikit-learn's checks fit
-    # single outputs, several classes and continuous values. The tests below stand in for them.
+    # Those that do not take any task are left out: scikit-learn's checks fit single outputs,
+    # several classes and continuous values. The tests of `PARTICULAR` stand in for them.
     checked = {type(estimator) for estimator in [*DEFAULT, *full_matrix()]}
-    assert checked == set(ESTIMATORS) - {ESMM}
+    assert checked == set(ESTIMATORS) - set(PARTICULAR)
     assert set(map(type, DEFAULT)) == checked
 
 
 @pytest.mark.parametrize("face", FACES)
-@pytest.mark.parametrize("cls", ANY_TASK)
+@any_task
 def test_subset_invariance_in_float32(cls, face, table):
     X, y = table.X, table.Y["wage" if face == "regression" else "level"]
     model = small(cls, task_types=face).fit(X, y)
@@ -105,24 +110,25 @@ def test_subset_invariance_in_float32(cls, face, table):
         np.testing.assert_allclose(np.concatenate(by_row), whole[:10], rtol=1e-4, atol=1e-5)
 
 
-class TestESMM:
-    def test_clone_and_params(self, table):
-        model = ESMM(lr=0.02, tower_units=[(8,), (4,)], random_state=1)
+@pytest.mark.parametrize("cls", PARTICULAR)
+class TestParticularTasks:
+    def test_clone_and_params(self, cls, table):
+        model = small(cls, lr=0.02, tower_units=[(8,), (4,)], random_state=1)
         assert clone(model).get_params() == model.get_params()
         assert repr(clone(model.fit(table.X, table.chain))) == repr(model)
         assert not hasattr(clone(model), "module_")
         assert model.set_params(max_epochs=3) is model
         assert model.get_params()["max_epochs"] == 3
 
-    def test_no_constructor_changes_what_it_stores(self):
+    def test_no_constructor_changes_what_it_stores(self, cls):
         units = [[8], [4]]
-        assert ESMM(tower_units=units).tower_units is units
+        assert cls(tower_units=units).tower_units is units
 
-    def test_tags(self):
-        tags = get_tags(ESMM())
+    def test_tags(self, cls):
+        tags = get_tags(cls())
         assert tags.estimator_type == "classifier"
-        assert is_classifier(ESMM())
-        assert not is_regressor(ESMM())
+        assert is_classifier(cls())
+        assert not is_regressor(cls())
         assert tags.target_tags.required
         assert tags.target_tags.multi_output
         assert tags.input_tags.sparse
@@ -131,33 +137,36 @@ class TestESMM:
         assert tags.regressor_tags is None
         assert not tags.non_deterministic
 
-    def test_repr(self):
-        assert repr(ESMM()) == "ESMM()"
-        assert repr(ESMM(lr=0.1)) == "ESMM(lr=0.1)"
-        assert "ESMM" in ESMM()._repr_html_()
+    def test_repr(self, cls):
+        name = cls.__name__
+        assert repr(cls()) == f"{name}()"
+        assert repr(cls(lr=0.1)) == f"{name}(lr=0.1)"
+        assert name in cls()._repr_html_()
 
-    def test_fit_returns_self_and_keeps_the_parameters(self, table):
-        model = small(ESMM)
+    def test_fit_returns_self_and_keeps_the_parameters(self, cls, table):
+        model = small(cls)
         before = model.get_params()
         assert model.fit(table.X, table.chain) is model
         assert model.get_params() == before
 
-    def test_inputs_stay_as_they_were(self, table):
+    def test_inputs_stay_as_they_were(self, cls, table):
         X, Y = table.X.copy(), table.chain.copy()
-        small(ESMM).fit(X, Y).predict(X)
+        small(cls).fit(X, Y).predict(X)
         assert X.equals(table.X)
         assert Y.equals(table.chain)
 
-    def test_refuses_one_task(self, table):
-        with pytest.raises(ValueError, match="at least two tasks"):
-            small(ESMM).fit(table.X, table.chain["click"])
-
-    def test_refuses_other_kinds(self, table):
-        with pytest.raises(ValueError, match="binary tasks only"):
-            small(ESMM).fit(table.X, table.Y)
+    def test_refuses_other_kinds(self, cls, table):
+        with pytest.raises(ValueError, match=f"{cls.__name__} takes .*'(level|wage)'"):
+            small(cls).fit(table.X, table.Y)
 
 
-@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize("cls", [cls for cls in PARTICULAR if is_chain(cls)])
+def test_a_chain_refuses_one_task(cls, table):
+    with pytest.raises(ValueError, match="at least two tasks"):
+        small(cls).fit(table.X, table.chain["click"])
+
+
+@everywhere
 @pytest.mark.parametrize(
     ("task_types", "classifier", "regressor"),
     [
@@ -173,7 +182,7 @@ class TestESMM:
 )
 def test_type_before_fit(cls, task_types, classifier, regressor):
     model = cls(task_types=task_types)
-    if cls is ESMM:
+    if is_chain(cls):  # whatever is declared, it takes no other
         classifier, regressor = True, False
     assert (is_classifier(model), is_regressor(model)) == (classifier, regressor)
 

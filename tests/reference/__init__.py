@@ -44,4 +44,8 @@ An architecture's reference has the name of its module: that of `sk_mtl/architec
     What may be left of the training loss of 64 rows after 250 epochs, as a share of the first.
 ``SHARES_NOTHING = True``
     No parameter of the bottom or the embedding serves two tasks.
+``OWN_LOSS = True``
+    The terms of its objective are not each task's loss over that task's labels.
+``PER_BATCH = True``
+    A step's loss is no sum over its rows: means over batches of two sizes differ.
 """
