@@ -8,6 +8,8 @@ from benchmarks.shared import write
 
 STUDIES = (
     "adult",
+    "architectures",
+    "architectures_speed",
     "balancing",
     "census",
     "click_conversion",
