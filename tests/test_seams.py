@@ -1,6 +1,7 @@
-"""What architectures may ask for beside a bottom: copies of embeddings, places of columns, rates."""
+"""What architectures may ask for beside a bottom: copies of embeddings, places, rates, kinds."""
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 import modules
@@ -121,7 +122,7 @@ def test_places_are_where_a_column_stands(copies):
     """Another value in a column changes its places, and no other."""
     embedding, parts = build(*copies), make_parts()
     places = embedding.places()
-    assert sorted(sum(places.values(), [])) == list(range(embedding.out_features))
+    assert sorted(chain.from_iterable(places.values())) == list(range(embedding.out_features))
     before = embedding(parts)
     for (part, column), own in places.items():
         changed = {name: tensor.clone() for name, tensor in parts.items()}
@@ -151,7 +152,7 @@ def test_an_architecture_is_told_names(named):
     assert tasks == list(TABLE.Y)
     assert set(columns) == (set(TABLE.X) if named else {0, 1, 2})
     width = model.module_.embedding.out_features
-    assert sorted(sum(columns.values(), [])) == list(range(width))
+    assert sorted(chain.from_iterable(columns.values())) == list(range(width))
 
 
 # Kinds and numbers of tasks -----------------------------------------------------------------------
@@ -166,7 +167,7 @@ class Choosy(SharedBottom):
 
 
 def test_kinds_that_do_not_suit_are_named():
-    with pytest.raises(ValueError, match="Choosy takes binary and multiclass tasks only.*'wage'"):
+    with pytest.raises(ValueError, match=r"Choosy takes binary and multiclass tasks only.*'wage'"):
         small(Choosy).fit(TABLE.X, TABLE.Y)
     with pytest.raises(ValueError, match="Choosy needs exactly two tasks; y has 3 columns"):
         small(Choosy).fit(TABLE.X, TABLE.Y[["income", "married", "level"]])
