@@ -128,7 +128,7 @@ def test_findings_of_conversions():
 
     name = world_name(0.9, 0.2)
     said = findings.conversion_findings(
-        Results({name: {"ESMM": of(0.7, 0.01), "ESCM2-IPS": of(0.8, 0.05)}})
+        Results({name: {"ESMM": of(0.7, 0.01), "ESCM2-IPS": of(0.8, 0.05)}}), *findings.PAIRS[0]
     )
     assert any("by AUC in all confounded worlds: reached (better in 1 of 1" in s for s in said)
     assert any("by error of the mean" in s and "not reached" in s and "worse in 1" in s

@@ -28,15 +28,21 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "SingleTask, shared embedding": (SINGLE, {"share_embedding": True}),
     "MMoE, DSelect-k": ("MMoE", {"gate": "dselect_k"}),
     "AdaTT-sp": ("AdaTT", {"n_shared_experts": 0}),
+    "ESMM on MMoE": ("ESMM", {"bottom": "MMoE"}),
+    "ESCM2-IPS on MMoE": ("ESCM2", {"bottom": "MMoE"}),
     "ESCM2-DR": ("ESCM2", {"method": "dr"}),
 }
-"""Further settings of a class, by the name in the tables: a class and its parameters."""
+"""Further settings of a class, by the name in the tables: a class and its parameters.
+
+A bottom is named by its class and gets the contestant's width.
+"""
 
 LABELS = {"ESCM2": "ESCM2-IPS"}
 ORDER = ("SingleTask", "SharedBottom", "OMoE", "MMoE", "MLMMoE", "CGC", "PLE", "CrossStitch",
          "AdaTT", "STEM", "PEPNet", "DBMTL", "MultiTabNet", "ESMM", "AITM", "ResFlow", "ESCM2",
          "NISE")  # fmt: skip
 N_EXPERTS, TOWER, DEPTH, LEVELS, MOST = 6, 16, 2, 2, 4096
+SIZES = (N_EXPERTS, TOWER, DEPTH, LEVELS)
 
 
 @dataclass(frozen=True)
@@ -64,14 +70,15 @@ class Contestant:
     def parameters(self, data: DataSet, Y: pd.DataFrame, width: int) -> dict[str, Any]:
         """Return all that is set beside the learning rate and the seed."""
         defaults, n_tasks = parameters_of(self.cls), Y.shape[1]
-        own = 2 if n_tasks == 2 else 1
+        n_own = 2 if n_tasks == 2 else 1
         sizes: dict[str, Any] = {
             "n_experts": N_EXPERTS,
-            "n_task_experts": own,
-            "n_shared_experts": max(N_EXPERTS - n_tasks * own, 1),
+            "n_task_experts": n_own,
+            "n_shared_experts": max(N_EXPERTS - n_tasks * n_own, 1),
             "n_levels": LEVELS,
             "prior_features": list(data.prior),
             "parents": {task: [Y.columns[0]] for task in Y.columns[1:]},
+            "bottom": None,
         }
         # Without shared experts their share goes to the tasks'.
         if dict(self.own).get("n_shared_experts") == 0:
@@ -85,7 +92,12 @@ class Contestant:
         }
         if defaults["tower_units"]:
             common["tower_units"] = (TOWER,)
-        return common | given | widths(self.cls, width) | dict(self.own)
+        own = dict(self.own)
+        if "bottom" in own:
+            inner = getattr(architectures, own["bottom"])
+            own["bottom"] = inner(n_experts=N_EXPERTS, **widths(inner, width))
+            return common | given | own
+        return common | given | widths(self.cls, width) | own
 
 
 def widths(cls: Any, width: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from benchmarks.click_conversion import MEASURES
 from benchmarks.shared import spread
 
 GATED = ("MMoE", "CGC", "PLE", "AdaTT", "STEM", "MLMMoE")
-IPS, ESMM = "ESCM2-IPS", "ESMM"
+PAIRS = (("ESCM2-IPS", "ESMM"), ("ESCM2-IPS on MMoE", "ESMM on MMoE"))
 ASKED = ("AUC", "error of the mean", "calibration error")
 PUBLISHED = {
     "AdaTT": (0.8766, 0.9202, 0.9783),
@@ -45,7 +45,7 @@ def told(values: np.ndarray, bigger_is_better: bool = True, digits: int = 2) -> 
 def findings(results: Results) -> list[str]:
     return [
         *correlated_findings(results),
-        *conversion_findings(results),
+        *(said for pair in PAIRS for said in conversion_findings(results, *pair)),
         *census_findings(results),
         *results.errors(),
     ]
@@ -90,12 +90,12 @@ def reached(
     return [f"{claim}: {said}."]
 
 
-def conversion_findings(results: Results) -> list[str]:
+def conversion_findings(results: Results, ips: str, esmm: str) -> list[str]:
     """Say where ESCM2 with inverse propensities ranks and calibrates pCVR better than ESMM."""
     found: list[str] = []
     answers: dict[str, list[str]] = {measured: [] for measured in ASKED}
     for world in WORLDS:
-        ours, theirs = (results.conversion(world_name(*world), one) for one in (IPS, ESMM))
+        ours, theirs = (results.conversion(world_name(*world), one) for one in (ips, esmm))
         n = min(len(ours), len(theirs))
         if not n:
             continue
@@ -106,7 +106,7 @@ def conversion_findings(results: Results) -> list[str]:
             parts.append(f"{measured} {told(difference, bigger, 4)}")
             answers[measured].append(verdict(difference, bigger))
         found.append(
-            f"Confounding {world[0]}, click rate {world[1]}, pCVR of {IPS} less {ESMM}: "
+            f"Confounding {world[0]}, click rate {world[1]}, pCVR of {ips} less {esmm}: "
             f"{'; '.join(parts)}."
         )
     for measured, verdicts in answers.items():
@@ -114,7 +114,7 @@ def conversion_findings(results: Results) -> list[str]:
             n = verdicts.count("better")
             said = "reached" if n == len(verdicts) else "not reached"
             found.append(
-                f"{IPS} better than {ESMM} by {measured} in all confounded worlds: {said} (better "
+                f"{ips} better than {esmm} by {measured} in all confounded worlds: {said} (better "
                 f"in {n} of {len(verdicts)}, worse in {verdicts.count('worse')}, the others "
                 "within the spread)."
             )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.architectures.contestants import (
+    SIZES,
     Contestant,
     contestants,
     few_rows,
@@ -32,12 +33,13 @@ Entry = dict[str, Any]
 def signature(name: str, contestant: Contestant, quick: bool) -> str:
     """Return what tells fits apart that must not be taken for one another.
 
-    It covers the set's budget, the parameters and the source of the architecture's file, and not
-    the rest of the package.
+    It covers the set's budget, the sizes, the parameters and the source of the architecture's file,
+    and not the rest of the package.
     """
     data = asdict(budget(name, quick)) | {"draw": None}
     source = inspect.getsource(sys.modules[contestant.cls.__module__])
-    said = [data, parameters_of(contestant.cls), contestant.own, QUICK_RATES if quick else RATES]
+    rates = QUICK_RATES if quick else RATES
+    said = [data, SIZES, parameters_of(contestant.cls), contestant.own, rates]
     text = json.dumps([*said, source], default=repr, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

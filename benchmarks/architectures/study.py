@@ -12,7 +12,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from benchmarks.architectures.contestants import N_EXPERTS, TOWER, contestants
 from benchmarks.architectures.findings import findings
-from benchmarks.architectures.fits import RATES, VALIDATION, Entry, extend, signature
+from benchmarks.architectures.fits import QUICK_RATES, RATES, VALIDATION, Entry, extend, signature
 from benchmarks.architectures.results import (
     PICTURE,
     Results,
@@ -58,7 +58,7 @@ def run(
 
     report = Report(settings(names, quick, jobs))
     report.sections.append(
-        f"Delta_MTL over {results.reference}, %, mean ± standard deviation of {runs} seeds, each "
+        f"Delta_MTL over {results.reference}, %, mean ± standard deviation over seeds ({runs}), each "
         f"of which draws rows and initial weights and is paired with {results.reference}'s.\n\n"
         + gain_table(results)
     )
@@ -161,7 +161,7 @@ def settings(names: list[str], quick: bool, jobs: int) -> str:
         f"of batches of {b.batch}, about {b.parameters:,} parameters"
         for name, b in ((name, budget(name, quick)) for name in names)
     )
-    rates = ", ".join(f"{rate:g}" for rate in RATES)
+    rates = ", ".join(f"{rate:g}" for rate in (QUICK_RATES if quick else RATES))
     return (
         "one member, numbers standardized, embeddings of width 8, no dropout, Adam at a constant "
         "rate, no early stopping, equal loss weights, the last weights; bottoms two hidden layers "
@@ -173,7 +173,8 @@ def settings(names: list[str], quick: bool, jobs: int) -> str:
         f"seconds are of fit, {jobs} processes of one thread side by side. {budgets}. clicks c, r: "
         "make_click_conversion of confounding c, click rate r; p: make_correlated_tasks; Census: "
         "the published test file, 70 % to train on, split by the seed; Seoul bikes: whole days are "
-        "held out. DBMTL: the first task is the parent of all others; PEPNet's prior columns: "
+        "held out. ESMM, ESCM2 and NISE have no bottom unless one is named, and all their layers "
+        "in the towers. DBMTL: the first task is the parent of all others; PEPNet's prior columns: "
         + "; ".join(f"{name} {', '.join(SETS[name].prior)}" for name in names)
         + "."
     )
