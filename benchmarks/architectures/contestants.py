@@ -25,7 +25,7 @@ FUNNELS = ("AITM", "ResFlow")
 """Architectures for ordered steps, which some of them do not say by their class."""
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "SingleTask, shared embedding": (SINGLE, {"share_embedding": True}),
+    "SingleTask, shared embedding": (SINGLE, {"shared_embedding": True}),
     "MMoE, DSelect-k": ("MMoE", {"gate": "dselect_k"}),
     "AdaTT-sp": ("AdaTT", {"n_shared_experts": 0}),
     "ESMM on MMoE": ("ESMM", {"bottom": "MMoE"}),
@@ -42,7 +42,14 @@ ORDER = ("SingleTask", "SharedBottom", "OMoE", "MMoE", "MLMMoE", "CGC", "PLE", "
          "AdaTT", "STEM", "PEPNet", "DBMTL", "MultiTabNet", "ESMM", "AITM", "ResFlow", "ESCM2",
          "NISE")  # fmt: skip
 N_EXPERTS, TOWER, DEPTH, LEVELS, MOST = 6, 16, 2, 2, 4096
-SIZES = (N_EXPERTS, TOWER, DEPTH, LEVELS)
+NARROWEST = 64
+OVERRIDES: dict[str, dict[str, Any]] = {"STEM": {"n_levels": 1, "gate_units": ()}}
+"""What a class has other than the others: STEM's isolation holds in a single level only."""
+
+LAYERS = {"AdaTT": LEVELS, "STEM": DEPTH, "DBMTL": 1}
+"""Widths in each parameter: of AdaTT one for each level, of DBMTL one in each of its parts."""
+
+SIZES = (N_EXPERTS, TOWER, DEPTH, LEVELS, OVERRIDES, LAYERS)
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ class Contestant:
             "prior_features": list(data.prior),
             "parents": {task: [Y.columns[0]] for task in Y.columns[1:]},
             "bottom": None,
+            **OVERRIDES.get(self.cls.__name__, {}),
         }
         # Without shared experts their share goes to the tasks'.
         if dict(self.own).get("n_shared_experts") == 0:
@@ -106,28 +114,29 @@ def widths(cls: Any, width: int) -> dict[str, Any]:
     An estimator with levels has one layer in each of two levels; one without a bottom of its own
     has its layers in the towers.
     """
-    names = width_names(cls)
+    names, defaults = width_names(cls), parameters_of(cls)
     if not names:
         return {"tower_units": (width,) * DEPTH + (TOWER,)}
-    defaults = parameters_of(cls)
-    layers = 1 if "n_levels" in defaults else DEPTH
-    return {
-        name: (width,) * layers if isinstance(defaults[name], tuple) else width for name in names
-    }
+    layers = LAYERS.get(cls.__name__, DEPTH // LEVELS if "n_levels" in defaults else DEPTH)
+    return {name: width if isinstance(defaults[name], int) else (width,) * layers for name in names}
 
 
 def width_names(cls: Any) -> list[str]:
-    """Return the names of parameters that hold widths of hidden layers."""
+    """Return the names of parameters that hold widths of hidden layers, gates' left out.
+
+    They are tuples, or numbers that are too large to count experts, heads or levels.
+    """
     found = []
+    common = MultiTaskEstimator.__dataclass_fields__
     for one in fields(cls):
+        if one.name in common or one.name.startswith("gate"):
+            continue
         rules = one.metadata.get("constraints", [None])
-        if isinstance(rules[0], UnitsRule) and one.default and one.name != "gate_units":
+        units = isinstance(rules[0], UnitsRule) and one.default
+        number = type(one.default) is int and one.default >= NARROWEST
+        if units or number:
             found.append(one.name)
-    return [*found, *INTEGER_WIDTHS.get(cls.__name__, ())]
-
-
-INTEGER_WIDTHS: dict[str, tuple[str, ...]] = {}
-"""Widths that are a number rather than a tuple, by class."""
+    return found
 
 
 def parameters_of(cls: Any) -> dict[str, Any]:

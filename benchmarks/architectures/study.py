@@ -58,8 +58,8 @@ def run(
 
     report = Report(settings(names, quick, jobs))
     report.sections.append(
-        f"Delta_MTL over {results.reference}, %, mean ± standard deviation over seeds ({runs}), each "
-        f"of which draws rows and initial weights and is paired with {results.reference}'s.\n\n"
+        f"Delta_MTL over {results.reference}, %, mean ± standard deviation over {runs} seeds; each "
+        f"draws rows and initial weights and is paired with {results.reference}'s.\n\n"
         + gain_table(results)
     )
     if not quick:

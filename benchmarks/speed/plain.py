@@ -37,7 +37,7 @@ SIZES: dict[str, tuple[str, dict[str, Any]]] = {
     "adatt": (
         "AdaTT",
         {"n_levels": LEVELS, "n_task_experts": N_OWN, "n_shared_experts": N_SHARED}
-        | {"expert_units": EXPERTS[:1], "tower_units": TOWERS},
+        | {"expert_units": EXPERTS, "tower_units": TOWERS},
     ),
     "aitm": ("AITM", {"bottom_units": STREAM}),
     "stem": (
@@ -108,12 +108,13 @@ class AdaTT(nn.Module):
 
     def __init__(self, width: int, k: int) -> None:
         super().__init__()
-        self.k, out = k, EXPERTS[0]
+        self.k = k
+        inputs = (width, *EXPERTS)
         self.levels = nn.ModuleList(
-            AdaTTLevel(k, out if level else width, out, level == LEVELS - 1)
-            for level in range(LEVELS)
+            AdaTTLevel(k, inputs[level], out, level == LEVELS - 1)
+            for level, out in enumerate(EXPERTS)
         )
-        self.towers = nn.ModuleList(tower(out, TOWERS) for _ in range(k))
+        self.towers = nn.ModuleList(tower(EXPERTS[-1], TOWERS) for _ in range(k))
 
     def forward(self, x: Tensor) -> Tensor:
         xs = [x] * (self.k + 1)
@@ -283,7 +284,9 @@ class Estimator:
             "max_epochs": 1_000_000,
             "random_state": 0,
         }
-        self.model = getattr(sk_mtl, name)(**PLAIN | common | sizes)
+        cls = getattr(sk_mtl, name)
+        known = {key: value for key, value in sizes.items() if key in cls.__dataclass_fields__}
+        self.model = cls(**PLAIN | common | known)
 
     def n_parameters(self) -> int:
         """Return the number of parameters but for the table's."""
