@@ -128,14 +128,14 @@ def draw(results: Results) -> None:
     for i, row in enumerate(gains):
         for j, values in enumerate(row):
             if len(values):
-                beyond = abs(values.mean()) > spread(values)
-                weight = "bold" if beyond else "normal"
-                ax.text(j, i, f"{values.mean():+.1f}", ha="center", va="center", size=7,
-                        weight=weight)  # fmt: skip
+                weight = "bold" if abs(values.mean()) > spread(values) else "normal"
+                color = "white" if abs(norm(values.mean()) - 0.5) > 0.35 else "black"
+                said = f"{values.mean():+.1f}".replace("-0.0", "+0.0")
+                ax.text(j, i, said, ha="center", va="center", size=7, weight=weight, color=color)
     ax.set_xticks(range(len(names)), names, rotation=40, ha="right")
     ax.set_yticks(range(len(labels)), labels)
     ax.set_title(f"Delta_MTL over {results.reference}, %; bold: beyond the spread", size=9)
-    figure.colorbar(image, ax=ax, shrink=0.8)
+    figure.colorbar(image, ax=ax, shrink=0.8, format="%g")
     RESULTS.mkdir(parents=True, exist_ok=True)
     figure.savefig(RESULTS / PICTURE, dpi=110)
     plt.close(figure)
