@@ -46,9 +46,11 @@ class ChainEstimator(MultiTaskEstimator):
     takes: ClassVar[tuple[type[Task], ...]] = (BinaryTask,)
     n_tasks: ClassVar[tuple[int, int | None]] = (2, None)
     _tasks_are: ClassVar[str] = ", the steps of a chain such as click and click-and-conversion"
-    _classes_only: ClassVar[bool] = True
 
     positive: Any = parameter(None, object)
+
+    def _takes_classes_only(self) -> bool:
+        return True
 
     def _task_kinds(self, names: list[str]) -> list[Any]:
         kinds = super()._task_kinds(names)
@@ -151,7 +153,7 @@ class ConversionEstimator(ChainEstimator):
             return SharedEmbeddingBottom(in_features, n_tasks, n_members=n_members)
         return self.bottom._build_bottom(in_features, n_tasks, **network)
 
-    def _build_head(self) -> nn.Module:
+    def _build_head(self, tasks: Tasks) -> nn.Module:
         return ProbabilityChain()
 
     def predict_conversion_rate(self, X: ArrayLike) -> NDArray:

@@ -1,5 +1,6 @@
 """Parameters: how they are declared, what they may be, and their documentation, written once."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import field, fields
 from numbers import Integral, Real
@@ -284,8 +285,10 @@ module_ : torch.nn.Module
 
 
 def document(doc: str) -> str:
-    """Fill the common parts into a class's docstring."""
-    common = {"parameters": COMMON_PARAMETERS, "attributes": COMMON_ATTRIBUTES}
+    """Fill the common parts into a class's docstring, without parameters that it has itself."""
+    entries = re.split(r"\n(?=\w)", COMMON_PARAMETERS)
+    others = [entry for entry in entries if f"\n    {entry.partition(' : ')[0]} : " not in doc]
+    common = {"parameters": "\n".join(others), "attributes": COMMON_ATTRIBUTES}
     for name, text in common.items():
         doc = doc.replace(f"{{common_{name}}}", text.replace("\n", "\n    "))
     return doc

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -85,14 +85,18 @@ class PredictionMixin(BaseEstimator):
     _fitted_: Fitted
     _epochs_: list[dict[str, Any]]
     task_types: Any
-    _classes_only: ClassVar[bool] = False
-    """Whether the architecture takes classification tasks only, whatever `task_types` says."""
+
+    def _takes_classes_only(self) -> bool:
+        """Return whether only classification tasks are taken, whatever `task_types` says."""
+        return False
 
     def _known_kinds(self) -> set[str]:
         """Return "classifier", "regressor" or both, or nothing where `y` is to decide."""
         if hasattr(self, "tasks_"):
             return {"regressor" if t.classes_ is None else "classifier" for t in self.tasks_}
-        return {"classifier"} if self._classes_only else declared_kinds(self.task_types)
+        if self._takes_classes_only():
+            return {"classifier"}
+        return declared_kinds(self.task_types)
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

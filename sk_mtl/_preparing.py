@@ -380,6 +380,12 @@ class PreparingMixin(PredictionMixin):
         else:
             is_name = isinstance(self.balancer, str)
             balancer = BALANCERS[self.balancer]() if is_name else deepcopy(self.balancer)
+        if trains and objective.may_be_negative and balancer.needs_positive:
+            carry = [name for name, make in BALANCERS.items() if not make().needs_positive]
+            raise ValueError(
+                f"`balancer` is {self.balancer!r}, which needs losses of at least 0, and those of "
+                f"{type(self).__name__} may be below; pass one of {carry}."
+            )
         if trains and not hasattr(balancer, "names"):
             balancer.setup(names, list(objective.regression), generator)
         criterion = Criterion(objective, balancer, resolve_loss_weights(self.loss_weights, names))

@@ -38,6 +38,8 @@ __all__ = [
     "AT_LEAST_ONE",
     "AT_LEAST_ZERO",
     "NON_EMPTY_UNITS",
+    "NON_NEGATIVE",
+    "POSITIVE",
     "UNITS",
     "WIDTHS",
     "ArrayLike",
@@ -45,6 +47,7 @@ __all__ = [
     "NDArray",
     "Objective",
     "Range",
+    "StrOptions",
     "Tasks",
     "Units",
     "parameter",
@@ -160,8 +163,8 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
         """
         return 0, True
 
-    def _build_head(self) -> nn.Module | None:
-        """Return the head, (B, L) -> (B, L), or None for none."""
+    def _build_head(self, tasks: Tasks) -> nn.Module | None:
+        """Return the head for given tasks, (B, L) -> (B, L), or None for none."""
         return None
 
     def _build_objective(self, tasks: Tasks) -> Objective:
@@ -227,7 +230,7 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
             bottom.out_features, units, widths + [1] * n_extra, n_members=n_members, **shared
         )
         n_logits = sum(widths) if n_extra else None
-        head = self._build_head()
+        head = self._build_head(tasks)
         return MultiTaskModule(embedding, bottom, towers, head, n_logits, n_members)
 
     def set_params(self, **params: Any) -> Self:

@@ -381,7 +381,7 @@ def make_net(
 ) -> MultiTaskNet:
     """Put module, criterion and training parameters into a net that is ready to train."""
     kind, options = find_optimizer(training)
-    criterion.n_members = module.n_members
+    criterion.n_members = criterion.objective.n_members = module.n_members
     for block in module.embedding.values():
         block.choose_sparse(training.sparse_embeddings if may_be_sparse(training) else False)
     net = MultiTaskNet(

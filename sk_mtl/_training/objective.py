@@ -38,6 +38,12 @@ class Objective(nn.Module):
     extra_outputs : int
         Number of towers without a label. They have one logit each, after the tasks' logits, and a
         representation each, after the tasks' representations.
+    may_be_negative : bool
+        Whether a term may be below zero although no task's loss is. Balancers that compare losses
+        are refused then.
+    n_members : int
+        Number of members of the network, as `make_net` finds it: `forward` takes one row for each
+        member of a row, all members of a row one after the other.
     row_penalty : callable or None
         A method that some objectives have, ``row_penalty(tower_logits, logits) -> (B,)``: what
         training adds to the loss for each row, whatever its labels, outside the balancer. Its
@@ -45,6 +51,8 @@ class Objective(nn.Module):
     """
 
     extra_outputs: int = 0
+    may_be_negative: bool = False
+    n_members: int = 1
     row_penalty: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __init__(self, tasks: Sequence[Task]) -> None:

@@ -30,6 +30,7 @@ class FixedBalancer(LossBalancer):
     tensor(7.)
     """
 
+    needs_positive = False
     factors: Tensor
 
     def __init__(self, task_weights: Any = 1.0) -> None:

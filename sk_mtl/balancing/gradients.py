@@ -84,6 +84,7 @@ class GradientBalancer(LossBalancer):
     gradients in the step: exact where the step is a combination of them, else the nearest one.
     """
 
+    needs_positive = False
     on: str = "parameters"
 
     def begin(self, generator: torch.Generator | None) -> None:

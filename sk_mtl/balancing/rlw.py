@@ -28,6 +28,7 @@ class RLWBalancer(LossBalancer):
     2.0
     """
 
+    needs_positive = False
     generator: torch.Generator
 
     def begin(self, generator: torch.Generator | None) -> None:
