@@ -91,6 +91,21 @@ def said(cls, name, default=False):
     return getattr(reference_of(cls), name, default)
 
 
+def is_ordered(cls):
+    """Return whether the order of an estimator's tasks means something."""
+    return is_chain(cls) or said(cls, "ORDERED")
+
+
+def unordered():
+    """Return the estimators whose order of tasks means nothing, and which take three."""
+    return [cls for cls in ESTIMATORS if not is_ordered(cls) and takes_tasks(cls, 3)]
+
+
+def per_row():
+    """Return the estimators whose loss of a batch is a sum over its rows."""
+    return [cls for cls in ESTIMATORS if not said(cls, "PER_BATCH")]
+
+
 PLAIN = {
     "n_members": 1,
     "numeric_features": "standardize",

@@ -22,10 +22,12 @@ from conftest import (
     ESTIMATORS,
     everywhere,
     is_chain,
+    is_ordered,
     reference_name,
     reference_of,
     said,
     takes_tasks,
+    unordered,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,14 +52,6 @@ from sk_mtl.nn import (
 
 GATED = [cls for cls in ESTIMATORS if hasattr(cls, "gate_units")]
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
-
-
-def is_ordered(cls):
-    """Return whether the order of an architecture's tasks means something."""
-    return is_chain(cls) or said(cls, "ORDERED")
-
-
-UNORDERED = [cls for cls in ESTIMATORS if not is_ordered(cls) and takes_tasks(cls, 3)]
 
 
 # References ---------------------------------------------------------------------------------------
@@ -467,19 +461,19 @@ def test_rows_are_independent(cls, training):
 
 
 def parts_by_task(cls, module, n_tasks):
-    """Views of the parameters that belong to one task, [[tensor, ...] per task], and the rest."""
-    of_task, rest = reference_of(cls).by_task(module.bottom, n_tasks)
+    """Views of the parameters that belong to one task, to none, and to a pair of tasks."""
+    of_task, rest, *of_pairs = reference_of(cls).by_task(module.bottom, n_tasks)
     of_task, rest = [list(views) for views in of_task], list(rest)
     for k, (hidden, output) in enumerate(modules.towers_of(module.towers)):
         of_task[k].extend(itertools.chain(*hidden, output))
     embedding = module.embedding
     for k, copy_ in enumerate(modules.copies_of(embedding)):
         (of_task[k] if k < embedding.n_own else rest).extend(copy_)
-    return of_task, rest
+    return of_task, rest, [*itertools.chain(*of_pairs)]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3)))[1:], ids=str)
-@pytest.mark.parametrize("cls", UNORDERED)
+@pytest.mark.parametrize("cls", unordered())
 def test_permuting_tasks_permutes_outputs_only(cls, order):
     # Not where tasks are the steps of a chain, or one reads another's.
     kinds, given = kinds_for(cls, 3), {"gate_units": (10,)}
@@ -492,8 +486,9 @@ def test_permuting_tasks_permutes_outputs_only(cls, order):
         seed=1,
         **given,
     )
-    (old, old_rest), (new, new_rest) = (parts_by_task(cls, m, 3) for m in (module, permuted))
-    counted = sum(view.numel() for view in itertools.chain(*old, old_rest))
+    both = (parts_by_task(cls, m, 3) for m in (module, permuted))
+    (old, old_rest, old_pairs), (new, new_rest, new_pairs) = both
+    counted = sum(view.numel() for view in itertools.chain(*old, old_rest, old_pairs))
     assert counted == sum(parameter.numel() for parameter in module.parameters())
     with torch.no_grad():
         for position, k in enumerate(order):
@@ -501,6 +496,8 @@ def test_permuting_tasks_permutes_outputs_only(cls, order):
                 to.copy_(given_view)
         for to, given_view in zip(new_rest, old_rest, strict=True):
             to.copy_(given_view)
+        for to, given_view in zip(new_pairs, old_pairs, strict=True):
+            to.copy_(given_view[list(order)][:, list(order)])
     numeric, codes = make_inputs(7)
     widths = [task.n_logits for task in modules.make_tasks(kinds)]
     blocks = module(numeric, codes).split(widths, dim=1)

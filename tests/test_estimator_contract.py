@@ -426,7 +426,7 @@ def test_tower_units_per_task(cls, table):
     by_list, by_name = count([(9,), (3,)]), count({"income": (9,), "wage": (3,)})
     assert narrow < by_list < wide
     assert by_list == by_name == (wide + narrow) // 2
-    default = cls._default_tower
+    default = cls().tower_units
     assert count({"income": (9,)}) == (wide + count(default)) // 2  # the other has the default
     assert count([(9, 5), ()]) > count(())
 

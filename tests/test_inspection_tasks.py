@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ANY_TASK, ESTIMATORS, make_table, small, untouched_generators
+from conftest import (
+    ANY_TASK,
+    ESTIMATORS,
+    is_chain,
+    make_table,
+    said,
+    small,
+    untouched_generators,
+)
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state
 from skorch.callbacks import Callback
@@ -24,6 +32,12 @@ from sk_mtl.inspection import (
 )
 from sk_mtl.inspection._labeled import labeled_rows
 from sk_mtl.tasks import BinaryTask, QuantileTask
+
+SHARING = [cls for cls in ESTIMATORS if not said(cls, "SHARES_NOTHING")]
+"""Those that have parameters to compare the tasks at."""
+
+PLAIN_LOSS = [cls for cls in SHARING if not said(cls, "OWN_LOSS")]
+"""Those of them whose terms are each task's own loss."""
 
 TABLE = make_table(60)
 TASKS = list(TABLE.Y)
@@ -50,7 +64,7 @@ def encoded(model, y, sample_weight):
         seen = y.iloc[:, k].notna().to_numpy()
         target[seen, k] = task.encode(y.iloc[:, k][seen].to_numpy())
         weight[~seen, k] = 0.0
-    if isinstance(model, ESMM):
+    if is_chain(type(model)):
         imply(target, weight, sample_weight)
     return [torch.from_numpy(part) for part in (numeric, categorical.astype(int), target, weight)]
 
@@ -132,7 +146,7 @@ def still(model):
 # Conflict ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize("cls", PLAIN_LOSS)
 def test_conflict_by_hand(cls, unchanged):
     model, y = unchanged(still(fitted(cls))), TABLE.targets(cls)
     sample_weight = weights_of(y)
@@ -204,7 +218,7 @@ def test_a_step_of_the_loss_is_what_the_conflict_says():
     assert np.allclose(affinity, fall / losses, rtol=1e-3, atol=1e-12)
 
 
-@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize("cls", SHARING)
 def test_layers_add_up(cls):
     found = gradient_conflict(fitted(cls, dtype="float32"), TABLE.X, TABLE.targets(cls))
     products = sum(
@@ -265,7 +279,7 @@ def test_a_single_task():
 
 
 @pytest.mark.parametrize("batch_size", [None, 25])
-@pytest.mark.parametrize("cls", ESTIMATORS)
+@pytest.mark.parametrize("cls", PLAIN_LOSS)
 def test_affinity_by_hand(cls, batch_size, unchanged):
     model, y = unchanged(still(fitted(cls))), TABLE.targets(cls).copy()
     y.iloc[3:, 0] = np.nan  # a batch may have none
@@ -473,7 +487,7 @@ def squares(ax):
     return {text.get_position(): text.get_text() for text in ax.texts}, *names
 
 
-@pytest.mark.parametrize("cls", ANY_TASK)
+@pytest.mark.parametrize("cls", [cls for cls in ANY_TASK if cls in SHARING])
 def test_conflict_display(cls, plt):
     model = fitted(cls)
     display = GradientConflictDisplay.from_estimator(model, TABLE.X, TABLE.Y)

@@ -10,6 +10,7 @@ that do not sum to one, parameters without gradients, tasks that cannot be permu
 """
 
 import copy
+import fnmatch
 import functools
 import pickle
 import re
@@ -23,15 +24,18 @@ import reference.esmm
 import reference.loss
 import torch
 from conftest import (
+    ESTIMATORS,
     assert_equal_state,
     by_pickle,
     everywhere,
     known_to,
+    per_row,
+    said,
     small,
+    unordered,
     untouched_generators,
 )
 from modules import (
-    ESTIMATORS,
     count_rows,
     estimates_of,
     make_batch,
@@ -165,7 +169,7 @@ def test_squeeze_removes_an_axis_of_one(cls, n_tasks, batch_norm):
 
     Here every other size is one, too.
     """
-    name = cls.__name__
+    name, n_tasks = cls.__name__, modules.count_for(cls, n_tasks)
     ones = {
         "bottom_units": (1,),
         "expert_units": (1,),
@@ -302,9 +306,11 @@ def test_expert_index_mixes_up_tasks_and_experts():
         check_isolation(bottom, bottom.levels[0])
 
 
-def check_distinct(module):
+def check_distinct(module, constant=()):
     """No two networks of a stack, and no two units of a layer, begin alike."""
-    for layer in module.modules():
+    for name, layer in module.named_modules():
+        if any(fnmatch.fnmatch(name, pattern) for pattern in constant):
+            continue  # the paper has it so
         if isinstance(layer, StackedLinear):
             units = layer.weight.detach().flatten(0, 1)
             assert len(units.unique(dim=0)) == len(units)
@@ -319,8 +325,8 @@ def test_all_weights_start_from_a_constant_or_one_seed(cls):
     """
     X, Y = make_rows()
     module = make_small(cls, lr=1e-12, **known_to(cls, {"gate_units": (5,)})).fit(X, Y).module_
-    check_distinct(module)
-    layer = next(part for part in module.modules() if isinstance(part, StackedLinear))
+    check_distinct(module, said(cls, "CONSTANT", ()))
+    layer = next(part for part in module.towers.modules() if isinstance(part, StackedLinear))
     with torch.no_grad():
         layer.weight[:] = layer.weight[:1] if layer.n > 1 else layer.weight[0, 0]
     with pytest.raises(AssertionError):
@@ -565,10 +571,10 @@ def test_logarithm_of_a_product_that_underflows():
 @everywhere
 def test_towers_share_their_weights(cls):
     """A list that repeats one module K times gives all tasks the same tower, without an error."""
-    module = make_module(cls.__name__, kinds=("binary",) * K, tower_units=(12,))
-    hidden = randn(7, K, module.bottom.out_features)
-    logits = module.towers(hidden)
-    for k in range(K):
+    module = make_module(cls, kinds=modules.binary_for(cls, K), tower_units=(12,))
+    n_towers = len(modules.towers_of(module.towers))
+    logits = module.towers(randn(7, n_towers, module.bottom.out_features))
+    for k in range(n_towers):
         for found in modules.gradients(logits[:, k], list(module.towers.parameters()), randn(7)):
             assert [i for i, piece in enumerate(found) if piece.any()] == [k]
 
@@ -587,42 +593,49 @@ def reached_by(module, n_tasks):
     return dict(zip(parameters, counts, strict=True))
 
 
-def test_nothing_shared_is_forgotten():
+@pytest.mark.parametrize("cls", unordered())
+def test_nothing_shared_is_forgotten(cls):
     """What several tasks move is among `shared_parameters`, and no tower is.
 
     Gradient balancers compare the tasks' gradients there; torch-rechub's GradNorm takes an
-    embedding table for the last shared layer. ESMM is left out: by the chain a later step's loss
-    moves the towers of all steps before it.
+    embedding table for the last shared layer. Chains are left out: a later step's loss moves the
+    towers of all steps before it.
     """
-    for name in set(ESTIMATORS) - {"ESMM"}:
-        module = make_module(name, kinds=("binary",) * K, tower_units=(12,))
-        shared = set(module.shared_parameters())
-        for parameter, count in reached_by(module, K).items():
-            assert parameter in shared or (count == 1).all(), name
-        assert not shared & set(module.towers.parameters())
+    module = make_module(cls, kinds=("binary",) * K, tower_units=(12,))
+    shared = set(module.shared_parameters())
+    for parameter, count in reached_by(module, K).items():
+        assert parameter in shared or (count <= 1).all()
+    assert not shared & set(module.towers.parameters())
 
 
 OWNED = [
-    *((name, {}) for name in ESTIMATORS),
-    ("PLE", {"n_levels": 1}),
-    ("PLE", {"n_levels": 3}),
-    ("PLE", {"n_levels": 3, "n_shared_experts": 0}),
-    ("CGC", {"n_task_experts": 0}),
+    *((cls, given) for cls in ESTIMATORS for given in [{}, *said(cls, "VARIANTS", [])]),
+    (PLE, {"n_levels": 3}),
+    (PLE, {"n_levels": 3, "n_shared_experts": 0}),
 ]
 
 
-@pytest.mark.parametrize(("name", "sizes"), OWNED, ids=str)
-def test_what_one_task_owns_counts_as_shared(name, sizes):
+@pytest.mark.parametrize(("cls", "sizes"), OWNED, ids=str)
+def test_what_one_task_owns_counts_as_shared(cls, sizes):
     """Only parameters that two tasks or more reach are shared: a task's experts in CGC are not.
 
     A balancer that projects whole gradients, as PCGrad does, would otherwise move one task's
     experts by another task's gradient.
     """
-    module = make_module(name, kinds=("binary",) * K, tower_units=(12,), **sizes)
-    reached, shared = reached_by(module, K), set(module.shared_parameters())
-    assert all((reached[parameter] > 1).all() for parameter in shared)
-    others = set(module.parameters()) - shared - set(module.towers.parameters())
-    assert all((reached[parameter] == 1).all() for parameter in others)
+    kinds = modules.binary_for(cls, K)
+    module = make_module(cls, kinds=kinds, tower_units=(12,), **sizes)
+    patterns = said(cls, "UNTRAINED", ())
+    names = {
+        parameter: name
+        for name, parameter in module.named_parameters()
+        if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+    }
+    reached, shared = reached_by(module, len(kinds)), set(module.shared_parameters())
+    for parameter, name in names.items():
+        if parameter in shared:
+            assert (reached[parameter] > 1).all(), f"{name} is shared, and one task moves it"
+        elif not name.startswith("towers."):
+            assert (reached[parameter] == 1).all(), f"{name} is one task's, and others move it"
 
 
 # D. Losses, missing labels, weights ---------------------------------------------------------------
@@ -765,7 +778,7 @@ def check_steps_and_records(cls):
     np.testing.assert_allclose(np.mean(steps), model.history_["train_loss"], rtol=1e-8)
 
 
-@everywhere
+@pytest.mark.parametrize("cls", per_row())
 def test_a_fit_counts_weights_of_other_rows(cls, monkeypatch):
     """The weights that a step's losses are divided by are those of all rows trained on, no others.
 
@@ -917,15 +930,15 @@ def test_training_step_departs_from_the_loss(cls):
     Missing labels, weights, factors and a task without labels take part. DeepCTR-Torch's trainer
     takes sums over rows instead of means.
     """
-    kinds = modules.kinds_for(cls.__name__, K)
-    widths = [modules.N_CLASSES if kind == "multiclass" else 1 for kind in kinds]
-    module, inputs = make_module(cls.__name__, K), make_inputs(9)
-    all_labels, all_weights = make_labels(kinds, 25), randn(25, K).abs()
-    all_weights[randn(25, K, seed=8) > 0.3] = 0.0
-    all_weights[:9, 2] = 0.0  # a task without any label in the batch, the first 9 rows
+    kinds = modules.kinds_for(cls, K)
+    widths = [task.n_logits for task in modules.make_tasks(kinds)]
+    module, inputs = make_module(cls, K), make_inputs(9)
+    all_labels, all_weights = make_labels(kinds, 25), randn(25, len(kinds)).abs()
+    all_weights[randn(25, len(kinds), seed=8) > 0.3] = 0.0
+    all_weights[:9, -1] = 0.0  # a task without any label in the batch, the first 9 rows
     all_labels[all_weights == 0] = torch.nan
     target, weight = all_labels[:9], all_weights[:9]
-    factors = [0.5, 2.0, 4.0]
+    factors = [0.5, 2.0, 4.0][: len(kinds)]
     means = reference.loss.mean_weights(all_labels.tolist(), all_weights.tolist())
     losses = reference.loss.task_estimates(
         kinds, widths, list(module(*inputs)), target.tolist(), weight.tolist(), means
@@ -961,7 +974,7 @@ def test_validation_weights_are_ignored():
     assert_close(step["sums"] / step["weights"], torch.stack(expected), **EXACT)
 
 
-@everywhere
+@pytest.mark.parametrize("cls", per_row())
 def test_recorded_losses_depend_on_the_batch_size(cls):
     """An epoch's loss is a mean over rows, not over batches of unequal size or weight.
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ANY_TASK, ESTIMATORS, make_table, small
+from conftest import make_table, per_row, small, takes_anything
 
 from sk_mtl import MMoE, SharedBottom
 from sk_mtl._training import Criterion, Objective
@@ -87,13 +87,13 @@ def test_the_batches_gradients_average_to_the_full_one(batch_size, own_ratio):
     assert torch.allclose(full, found, rtol=1e-9, atol=1e-15) is not own_ratio
 
 
-@pytest.mark.parametrize("cls", ESTIMATORS, ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("cls", per_row())
 def test_through_estimators(cls):
     """An epoch with a learning rate of nearly zero: the mean step is the full step."""
     table = make_table(n=128)
     Y = table.targets(cls).copy()
     weight = np.random.default_rng(0).lognormal(0, 2, len(Y))
-    kinds = BinaryTask(class_weight="balanced") if cls not in ANY_TASK else "auto"
+    kinds = "auto" if takes_anything(cls) else BinaryTask(class_weight="balanced")
     moves = {}
     for batch_size in (8, 32, 128):
         model = small(cls, batch_size=batch_size, max_epochs=1, optimizer="sgd", lr=1e-9,

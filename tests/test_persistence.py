@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import everywhere, said, takes_anything
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
 from skorch.callbacks import EpochTimer
 
 import sk_mtl
-from sk_mtl import CGC, ESMM, PLE, MMoE, ModelFileError, SharedBottom
+from sk_mtl import MMoE, ModelFileError, SharedBottom
 from sk_mtl.balancing import EqualBalancer
 from sk_mtl.datasets import make_census_like
 
@@ -42,12 +43,13 @@ def saved(world, tmp_path_factory):
     return model, path
 
 
-@pytest.mark.parametrize("cls", [SharedBottom, ESMM, MMoE, CGC, PLE])
+@everywhere
 def test_round_trip(cls, world, tmp_path):
     X, Y = world
-    if cls is ESMM:
+    if not takes_anything(cls):
         Y = Y[["high_income"]].assign(both=Y["high_income"] * (Y["married"] == "yes"))
-    model = cls(tower_units=[(8,)] * Y.shape[1], max_epochs=2, random_state=0).fit(X, Y)
+    given = {"tower_units": [(8,)] * Y.shape[1], **said(cls, "OPTIONS", {})}
+    model = cls(max_epochs=2, random_state=0, **given).fit(X, Y)
     model.save(tmp_path / "m.safetensors")
     again = sk_mtl.load(tmp_path / "m.safetensors")
     assert type(again) is cls

@@ -9,13 +9,12 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ESTIMATORS, need
+from conftest import everywhere, need, said, takes_anything
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from sk_mtl import ESMM
 from sk_mtl.datasets import fetch_adult, fetch_census_income
 
 FETCH = {
@@ -38,7 +37,7 @@ def split(name):
 
 
 def as_chain(Y):
-    """Return the tasks as click and click-and-conversion: ESMM's targets nest."""
+    """Return the tasks as click and click-and-conversion: a chain's targets nest."""
     first, second = Y.columns
     return pd.DataFrame({first: Y[first], second: Y[first] * Y[second]})
 
@@ -46,13 +45,14 @@ def as_chain(Y):
 def problem(cls, name):
     """Return what `split` does, with targets that suit the estimator, and the AUCs' floors."""
     X, Y, X_test, Y_test = split(name)
-    if cls is ESMM:
+    if not takes_anything(cls):
         return X, as_chain(Y), X_test, as_chain(Y_test), (FLOORS[name][0], 0.7)
     return X, Y, X_test, Y_test, FLOORS[name]
 
 
 def short(cls):
-    return cls(max_epochs=4, batch_size=256, lr=3e-3, random_state=0)
+    given = {"max_epochs": 4, "batch_size": 256, "lr": 3e-3, "random_state": 0}
+    return cls(**given | said(cls, "OPTIONS", {}))
 
 
 def dense(model):
@@ -90,14 +90,14 @@ def check(model, Y, X_test, Y_test, floors):
 
 
 @pytest.mark.parametrize("name", FETCH)
-@pytest.mark.parametrize("cls", ESTIMATORS)
+@everywhere
 def test_raw_frame(cls, name):
     X, Y, X_test, Y_test, floors = problem(cls, name)
     check(short(cls).fit(X, Y), Y, X_test, Y_test, floors)
 
 
 @pytest.mark.parametrize("form", [dense, sparse, frame])
-@pytest.mark.parametrize("cls", ESTIMATORS)
+@everywhere
 def test_pipeline(cls, form, tmp_path):
     X, Y, X_test, Y_test, floors = problem(cls, "adult")
     model = form(short(cls)).fit(X, Y)

@@ -24,9 +24,9 @@ COMMON = {
 OWN = {
     "SharedBottom": {"bottom_units"},
     "ESMM": set(),
-    "MMoE": {"n_experts", "expert_units"},
-    "CGC": {"n_task_experts", "n_shared_experts", "expert_units"},
-    "PLE": {"n_task_experts", "n_shared_experts", "expert_units"},
+    "MMoE": {"n_experts", "expert_units", "expert_balance"},
+    "CGC": {"n_task_experts", "n_shared_experts", "expert_units", "expert_balance"},
+    "PLE": {"n_task_experts", "n_shared_experts", "expert_units", "expert_balance"},
 }
 
 
@@ -39,6 +39,11 @@ def searched(cls):
 def test_names(name):
     cls = {cls.__name__: cls for cls in ESTIMATORS}[name]
     assert set(search_space(cls())) == COMMON | OWN[name]
+
+
+@everywhere
+def test_common_parameters_are_searched(cls):
+    assert set(search_space(cls())) >= COMMON
 
 
 @everywhere
