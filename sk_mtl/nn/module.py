@@ -37,7 +37,8 @@ class MultiTaskModule(nn.Module):
     The bottom, a gate or the head may have a method ``penalty() -> Tensor``, a scalar that
     training adds to the loss, outside the balancer. It is called after each forward pass in
     training mode, so that it can tell of that pass's rows, as their mean. A part may have a method
-    ``rate_factors() -> dict``, of some of its parameters a factor on the learning rate each.
+    ``rate_factors() -> dict``, of some of its parameters a factor on the learning rate each, and
+    ``undecayed_parameters() -> Iterator``, of those that weight decay is to leave alone.
 
     Members stand side by side from the bottom on, all of one before all of the next. Nothing here
     averages them: `forward` returns the logits of every member.
@@ -134,13 +135,19 @@ class MultiTaskModule(nn.Module):
             yield from (p for p in part.parameters() if id(p) not in known)
 
     def undecayed_parameters(self) -> Iterator[nn.Parameter]:
-        """Yield what weight decay leaves alone: embeddings, biases, scales of normalizations."""
+        """Yield what weight decay leaves alone.
+
+        These are embeddings, biases, scales of normalizations, and what parts list themselves.
+        """
         yield from self.embedding.parameters()
         for part in self.modules():
             if isinstance(part, nn.modules.batchnorm._NormBase | nn.LayerNorm):
                 yield from part.parameters()
             elif isinstance(bias := getattr(part, "bias", None), nn.Parameter):
                 yield bias
+            spared = getattr(part, "undecayed_parameters", None)
+            if spared is not None and part is not self:
+                yield from spared()
 
     def rate_factors(self) -> dict[nn.Parameter, float]:
         """Return the parameters that learn at another rate than the rest, with their factors."""
