@@ -81,7 +81,8 @@ class GradientBalancer(LossBalancer):
     Notes
     -----
     A subclass defines `combine`. The reported `weights` are the coefficients of the tasks'
-    gradients in the step: exact where the step is a combination of them, else the nearest one.
+    gradients in the step: exact where the step is a combination of them, else the nearest one. They
+    are 1 where no parameter is shared.
     """
 
     needs_positive = False
@@ -148,7 +149,8 @@ class GradientBalancer(LossBalancer):
         rows = [part.rows for part in parts]
         with torch.no_grad():
             combined = rows if not rows else self._combined(rows, present)
-            self.weights[present] = coefficients(rows, combined).to(values)
+            # Without shared parameters nothing is combined: each task keeps its own gradient.
+            self.weights[present] = coefficients(rows, combined).to(values) if rows else 1.0
         found = [part.restore(row) for part, row in zip(parts, combined, strict=True)]
         if features is not None:
             found = [None if g is None else in_first_slice(g, features) for g in found]
@@ -165,7 +167,8 @@ def choose_features(on: str, step: Step) -> Tensor | None:
     if on == "features" and step.features is None:
         raise ValueError(
             "`balancer__on` is 'features', but this architecture has no representation that all "
-            "tasks share (SharedBottom and ESMM do, with n_members=1); pass 'auto' or 'parameters'."
+            "tasks share (SharedBottom, OMoE and ESMM do, with n_members=1); pass 'auto' or "
+            "'parameters'."
         )
     return None if on == "parameters" else step.features
 
@@ -229,17 +232,15 @@ def coefficients(rows: Sequence[Tensor], combined: Sequence[Tensor]) -> Tensor:
     Parameters
     ----------
     rows : sequence of Tensor of shape (P, n)
-        The tasks' gradients.
+        The tasks' gradients, of one shared tensor at least.
     combined : sequence of Tensor of shape (n,)
         What they were combined to.
 
     Returns
     -------
     Tensor of shape (P,)
-        In float64, on the CPU; NaN if there are no rows.
+        In float64, on the CPU.
     """
-    if not rows:
-        return torch.tensor(torch.nan, dtype=torch.float64)
     gramian = torch.stack([g @ g.T for g in rows]).sum(0).double().cpu()
     target = torch.stack([g @ c for g, c in zip(rows, combined, strict=True)]).sum(0).double().cpu()
     # Of unit length first, so that the scale of one task's gradient decides nothing.

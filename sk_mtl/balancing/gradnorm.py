@@ -34,7 +34,7 @@ class GradNormBalancer(LossBalancer):
         Step size of the weights.
     on : {"auto", "features", "parameters"}, default="auto"
         What :math:`W` is: the one representation that all tasks share, or the last layer that
-        they do. "auto" takes the representation where there is one (SharedBottom, ESMM).
+        they do. "auto" takes the representation where there is one (SharedBottom, OMoE, ESMM).
 
     Notes
     -----

@@ -1,6 +1,7 @@
 """What a fitted network does: numbers, and matplotlib displays of them.
 
 - Experts: `gate_weights`, `GateDisplay`.
+- What a task takes from another: `stitch_weights`.
 - Epochs: `LossDisplay`.
 - Tasks among each other: `gradient_conflict`, `GradientConflictDisplay`; `task_affinity`,
   `TaskAffinityDisplay`.
@@ -10,6 +11,7 @@ from sk_mtl.inspection._affinity import TaskAffinityDisplay, task_affinity
 from sk_mtl.inspection._conflict import GradientConflictDisplay, gradient_conflict
 from sk_mtl.inspection._gates import GateDisplay, gate_weights
 from sk_mtl.inspection._losses import LossDisplay
+from sk_mtl.inspection._stitches import stitch_weights
 
 __all__ = [
     "GateDisplay",
@@ -18,5 +20,6 @@ __all__ = [
     "TaskAffinityDisplay",
     "gate_weights",
     "gradient_conflict",
+    "stitch_weights",
     "task_affinity",
 ]

@@ -58,8 +58,8 @@ def shared_by_name(estimator: MultiTaskEstimator, module: MultiTaskModule) -> di
     if not shared:
         raise ValueError(
             f"This {type(estimator).__name__} has no parameters that several tasks train: its "
-            "tasks share embeddings at most, and X has no categorical columns. Pass an estimator "
-            "with a shared bottom or experts."
+            "tasks share neither layers nor, on the columns of this X, embeddings. Pass an "
+            "estimator with a shared bottom or experts."
         )
     return shared
 
