@@ -22,7 +22,8 @@ An architecture's reference has the name of its module: that of `sk_mtl/architec
 ``by_task(bottom, n_tasks)``
     Required unless the order of tasks means something. Returns the views of the bottom's
     parameters that belong to each task, a list per task in one order for all, and a list of the
-    rest; each number in exactly one view. By it the tests permute the tasks.
+    rest; each number in exactly one view. By it the tests permute the tasks. A third list, if
+    need be, holds views whose first two axes are tasks both, such as what one takes of another.
 ``ORDERED = True``
     In place of `by_task`: the order of tasks means something. Of a chain this is known.
 ``head(logits)``
