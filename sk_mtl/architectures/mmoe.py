@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sk_mtl.base import (
     AT_LEAST_ONE,
     NON_EMPTY_UNITS,
+    NON_NEGATIVE,
     UNITS,
     WIDTHS,
     MultiTaskEstimator,
@@ -35,6 +36,8 @@ class MMoEBottom(nn.Module):
         Widths of each expert's layers.
     gate_units : sequence of int, default=()
         Widths of the gates' hidden layers; none in the paper.
+    expert_balance : float, default=0.0
+        Weight of the penalty for unused experts, see `sk_mtl.nn.ExpertBalance`.
     activation, dropout, batch_norm, n_members, generator
         As in `sk_mtl.nn.StackedMLP`.
 
@@ -51,6 +54,7 @@ class MMoEBottom(nn.Module):
         n_experts: int,
         expert_units: Sequence[int],
         gate_units: Sequence[int] = (),
+        expert_balance: float = 0.0,
         activation: str = "relu",
         dropout: float = 0.0,
         batch_norm: bool = False,
@@ -73,6 +77,7 @@ class MMoEBottom(nn.Module):
             in_features,
             n_experts,
             gate_units,
+            balance=expert_balance,
             activation=activation,
             n_members=n_members,
             generator=generator,
@@ -103,6 +108,9 @@ class MMoE(MultiTaskEstimator):
         Widths of each expert's layers.
     gate_units : tuple of int, default=()
         Widths of hidden layers in the gates. The paper's gates are linear, without a bias.
+    expert_balance : float, default=0.0
+        Weight of a penalty for experts that no gate uses, see `sk_mtl.nn.ExpertBalance`; the
+        paper has none. `sk_mtl.inspection.expert_use` tells whether there are any.
     {common_parameters}
 
     Attributes
@@ -137,6 +145,7 @@ class MMoE(MultiTaskEstimator):
     n_experts: int = parameter(8, AT_LEAST_ONE, search=Range(2, 12))
     expert_units: Units = parameter((64,), NON_EMPTY_UNITS, search=WIDTHS)
     gate_units: Units = parameter((), UNITS)
+    expert_balance: float = parameter(0.0, NON_NEGATIVE, search=Range(0.0, 0.1))
 
     def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> nn.Module:
         return MMoEBottom(
@@ -145,5 +154,6 @@ class MMoE(MultiTaskEstimator):
             n_experts=self.n_experts,
             expert_units=self.expert_units,
             gate_units=self.gate_units,
+            expert_balance=self.expert_balance,
             **network,
         )

@@ -10,6 +10,7 @@ from sk_mtl.base import (
     AT_LEAST_ONE,
     AT_LEAST_ZERO,
     NON_EMPTY_UNITS,
+    NON_NEGATIVE,
     UNITS,
     WIDTHS,
     MultiTaskEstimator,
@@ -90,6 +91,9 @@ class PLE(MultiTaskEstimator):
         Widths of each expert's layers.
     gate_units : tuple of int, default=()
         Widths of hidden layers in the gates. The paper's gates are linear, without a bias.
+    expert_balance : float, default=0.0
+        Weight of a penalty for experts that no gate uses, see `sk_mtl.nn.ExpertBalance`; the
+        paper has none. `sk_mtl.inspection.expert_use` tells whether there are any.
     {common_parameters}
 
     Attributes
@@ -132,6 +136,7 @@ class PLE(MultiTaskEstimator):
     n_shared_experts: int = parameter(4, AT_LEAST_ZERO, search=Range(1, 6))
     expert_units: Units = parameter((64,), NON_EMPTY_UNITS, search=WIDTHS)
     gate_units: Units = parameter((), UNITS)
+    expert_balance: float = parameter(0.0, NON_NEGATIVE, search=Range(0.0, 0.1))
 
     def _check_architecture(self) -> None:
         self._check_any_positive("n_task_experts", "n_shared_experts")
@@ -145,5 +150,6 @@ class PLE(MultiTaskEstimator):
             n_shared_experts=self.n_shared_experts,
             expert_units=self.expert_units,
             gate_units=self.gate_units,
+            expert_balance=self.expert_balance,
             **network,
         )

@@ -28,7 +28,7 @@ from sk_mtl.nn.blocks import (
 )
 from sk_mtl.nn.embedding import FeatureEmbedding
 from sk_mtl.nn.extraction import ExtractionLevel
-from sk_mtl.nn.gating import Gates, mix
+from sk_mtl.nn.gating import ExpertBalance, Gates, mix
 from sk_mtl.nn.members import fold_members, repeat_per_task, unfold_members
 from sk_mtl.nn.module import MultiTaskModule
 from sk_mtl.nn.passing import SharedEmbeddingBottom
@@ -42,6 +42,7 @@ __all__ = [
     "ColumnsBlock",
     "CopiedBlock",
     "Dropout",
+    "ExpertBalance",
     "ExtractionLevel",
     "FeatureEmbedding",
     "Gates",

@@ -34,6 +34,9 @@ class ExtractionLevel(nn.Module):
         Widths of each expert's layers.
     gate_units : sequence of int, default=()
         Widths of the gates' hidden layers; none in the paper.
+    expert_balance : float, default=0.0
+        Weight of the penalties for unused experts, see `ExpertBalance`: one for the tasks' gates
+        and one for the shared gate.
     last : bool, default=True
         Whether no level follows: then there is no shared gate.
     activation, dropout, batch_norm, n_members, generator
@@ -59,6 +62,7 @@ class ExtractionLevel(nn.Module):
         n_shared_experts: int,
         expert_units: Sequence[int],
         gate_units: Sequence[int] = (),
+        expert_balance: float = 0.0,
         last: bool = True,
         activation: str = "relu",
         dropout: float = 0.0,
@@ -84,13 +88,15 @@ class ExtractionLevel(nn.Module):
                 generator=generator,
             )
 
-        def gates(n: int, n_experts: int, streams: tuple[str, ...] | None = None) -> Gates:
+        def gates(experts: list[list[int]], streams: tuple[str, ...] | None = None) -> Gates:
             return Gates(
-                n,
+                len(experts),
                 in_features,
-                n_experts,
+                len(experts[0]),
                 gate_units,
                 streams=streams,
+                experts=experts,
+                balance=expert_balance,
                 activation=activation,
                 n_members=n_members,
                 generator=generator,
@@ -99,12 +105,14 @@ class ExtractionLevel(nn.Module):
         n_own = n_tasks * n_task_experts
         self.task_experts = experts(n_own)
         self.shared_experts = experts(n_shared_experts)
-        self.task_gates = gates(n_tasks, n_task_experts + n_shared_experts)
+        numbers = list(range(n_own + n_shared_experts))
+        own = [numbers[k * n_task_experts :][:n_task_experts] for k in range(n_tasks)]
+        self.task_gates = gates([of_task + numbers[n_own:] for of_task in own])
         # Without shared experts no stream is shared, so nothing would read a shared gate.
         has_shared_gate = not last and n_shared_experts > 0
         self.shared_gate = None
         if has_shared_gate:
-            self.shared_gate = gates(1, n_own + n_shared_experts, ("<shared>",))
+            self.shared_gate = gates([numbers], ("<shared>",))
         self.out_features = expert_units[-1]
 
     def forward(self, task_x: Tensor, shared_x: Tensor) -> tuple[Tensor, Tensor | None]:

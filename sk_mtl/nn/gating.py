@@ -1,6 +1,7 @@
-"""Softmax gates and the weighted sums they make of experts."""
+"""Softmax gates, the weighted sums they make of experts, and a penalty for unused experts."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,11 @@ class Gates(nn.Module):
     streams : sequence of (int or str), optional
         What each gate's mixture goes to: the position of a task, or the name of a stream that is
         no task's own. Default: the tasks in order.
+    experts : sequence of sequences of int, optional
+        For each gate the numbers, within its level, of the `n_experts` experts it chooses among.
+        Default: all gates choose among the same experts.
+    balance : float, default=0.0
+        Weight of the penalty for unused experts, see `ExpertBalance`; at 0.0 there is none.
     activation : str, default="relu"
         Activation of the hidden layers.
     n_members : int, default=1
@@ -48,12 +54,16 @@ class Gates(nn.Module):
         units: Sequence[int] = (),
         *,
         streams: Sequence[int | str] | None = None,
+        experts: Sequence[Sequence[int]] | None = None,
+        balance: float = 0.0,
         activation: str = "relu",
         n_members: int = 1,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.streams = tuple(range(n_gates) if streams is None else streams)
+        self.experts = which_experts(n_gates, n_experts, experts)
+        self.balance = ExpertBalance(self.experts, balance, n_members) if balance else None
         n_gates = n_gates * n_members
         self.hidden = StackedMLP(
             n_gates, in_features, units, activation=activation, generator=generator
@@ -64,7 +74,76 @@ class Gates(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the gates' weights, (B, M * n_gates, n_experts)."""
-        return self.hidden.then(x, self.scores, "softmax")
+        weights = self.hidden.then(x, self.scores, "softmax")
+        if self.balance is not None and self.training:
+            self.balance(weights)
+        return weights
+
+
+class ExpertBalance(nn.Module):
+    r"""Penalty for experts that the gates of a level leave unused.
+
+    The load of an expert is the weight that it gets, averaged over the batch's rows and over the
+    gates that may choose it. The penalty is the squared coefficient of variation of the loads of
+    E experts, times a factor: the importance loss of Shazeer et al. (ICLR 2017, section 4).
+
+    .. math::
+        \ell_e = \frac{1}{B\,|G_e|} \sum_{b} \sum_{k \in G_e} g^k(x_b)_e, \qquad
+        \lambda \,\frac{\frac1E \sum_e (\ell_e - \bar\ell)^2}{\bar\ell^{\,2}}
+
+    Gates that read the same experts share one penalty, so that a task may still keep to some of
+    them as long as others use the rest. NOTE[DIFF]: Shazeer et al. have a single gate and sum over
+    rows and experts where we take means; a load is a mean over the gates that may choose the
+    expert, so that even gates cost nothing where some experts have more gates than others.
+
+    Parameters
+    ----------
+    experts : sequence of sequences of int
+        For each gate the numbers of the experts it chooses among.
+    weight : float
+        The factor.
+    n_members : int, default=1
+        Number M of members; the penalty is their mean.
+
+    Notes
+    -----
+    Shape: (B, M * n_gates, n) -> nothing. `penalty` takes the graph of the last batch with it.
+    """
+
+    def __init__(self, experts: Sequence[Sequence[int]], weight: float, n_members: int = 1) -> None:
+        super().__init__()
+        self.weight, self.n_members = weight, n_members
+        numbers = torch.tensor(experts).flatten()
+        readers = torch.zeros(len(numbers), int(numbers.max()) + 1)
+        readers[torch.arange(len(numbers)), numbers] = 1.0
+        # Sums a member's mean weights to loads; made from arguments, so no part of the state.
+        self.register_buffer("readers", readers / readers.sum(0).clamp_min(1), persistent=False)
+        self._loads: Tensor | None = None
+
+    def forward(self, weights: Tensor) -> None:
+        """Note the loads of a batch."""
+        means = weights.mean(0).unflatten(0, (self.n_members, -1)).flatten(1)
+        self._loads = means @ self.readers
+
+    def penalty(self) -> Tensor:
+        """Return the penalty of the last batch; it can be asked for once."""
+        loads, self._loads = self._loads, None
+        assert loads is not None, "no batch has passed in training mode"
+        unevenness = loads.var(1, correction=0) / loads.mean(1).square()
+        return self.weight * unevenness.mean()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the last batch: tensors with a graph can be neither copied nor stored."""
+        return {**super().__getstate__(), "_loads": None}
+
+
+def which_experts(
+    n_gates: int, n_experts: int, experts: Sequence[Sequence[int]] | None
+) -> tuple[tuple[int, ...], ...]:
+    """Return the numbers of each gate's experts: the same for all gates unless they are given."""
+    if experts is None:
+        return (tuple(range(n_experts)),) * n_gates
+    return tuple(tuple(of_gate) for of_gate in experts)
 
 
 def mix(weights: Tensor, experts: Tensor) -> Tensor:
