@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.testing import assert_close
 
 from benchmarks.architectures import findings, fits, study
 from benchmarks.architectures.contestants import FUNNELS, contestants, fitting_width
@@ -135,18 +136,90 @@ def test_findings_of_conversions():
                for s in said)  # fmt: skip
 
 
+def layers(stack, linears):
+    """Pair the weight and bias of a stack, one network's after the other, with single layers."""
+    for one, linear in enumerate(linears):
+        yield linear.weight, stack.weight[one]
+        if linear.bias is not None:
+            yield linear.bias, stack.bias[one]
+
+
+def networks(stack, sequences):
+    """Pair the layers of a `StackedMLP` with those of sequences of layers and activations."""
+    for at, layer in enumerate(stack.layers):
+        if hasattr(layer, "weight"):
+            yield from layers(layer, [one[at] for one in sequences])
+
+
+def adatt(ours, theirs):
+    for one, other in zip(ours.levels, theirs.levels, strict=True):
+        own = len(one.task_experts.layers[0].weight)
+        yield from networks(one.task_experts, other.experts[:own])
+        yield from networks(one.shared_experts, other.experts[own:])
+        yield from layers(one.gates.scores, other.gates)
+        shared = [] if one.shared_factors is None else one.shared_factors
+        yield from zip(other.own, [*one.task_factors, *shared], strict=True)
+
+
+def aitm(ours, theirs):
+    yield from networks(ours.before, theirs.streams[:-1])
+    yield from networks(ours.last, theirs.streams[-1:])
+    for one, other in zip(ours.transfer.transfers, theirs.transfers, strict=True):
+        yield from networks(one, [other])
+    attention = [theirs.first, theirs.second, theirs.third]
+    yield from layers(ours.transfer.attention.maps, attention)
+
+
+def stem(ours, theirs):
+    *own, shared = theirs.experts
+    yield from networks(ours.level.task_experts, [one for experts in own for one in experts])
+    yield from networks(ours.level.shared_experts, shared)
+    yield from layers(ours.level.gates.scores, theirs.gates)
+
+
+def towers(ours, theirs):
+    hidden, output = ours.towers[0]
+    if isinstance(theirs[0], torch.nn.Linear):
+        yield from layers(output, theirs)
+    else:
+        yield from networks(hidden, [one[0] for one in theirs])
+        yield from layers(output, [one[1] for one in theirs])
+
+
+BOTTOMS = {"adatt": adatt, "aitm": aitm, "stem": stem}
+
+
 @pytest.mark.parametrize("model", plain.NETWORKS)
-def test_plain_loop_has_the_parameters_of_the_estimator(model):
-    """Those of bottom and towers; sk_mtl's tables hold missing and unknown values besides."""
+def test_plain_loop_trains_the_network_of_the_estimator(model):
+    """The same weights give the same logits and loss; the tables hold no more than vocabularies."""
     table = random_table(300, [5, 3, 7], 2)
-    loop = plain.Loop(model, table)
-    width = loop.net.body.copies * plain.W1.embedding_dim
-    assert loop.net.table.weight.shape == (15, width)
-    numeric, rows, target = (part[:10] for part in loop.parts)
-    loss = loop.net.body.loss(loop.net(numeric, rows), target)
-    loss.backward()
-    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in loop.net.parameters())
-    if hasattr(architectures, plain.SIZES[model][0]):  # the others are being written
-        ours = plain.Estimator(model, table)
-        ours.model.set_params(max_epochs=1).fit(ours.X, ours.Y)
-        assert ours.n_parameters() == loop.n_parameters()
+    loop, ours = plain.Loop(model, table), plain.Estimator(model, table)
+    body, copies = loop.net.body.double(), loop.net.body.copies
+    assert loop.net.table.weight.shape == (15, copies * plain.W1.embedding_dim)
+    estimator = ours.model.set_params(max_epochs=1, dtype="float64").fit(ours.X, ours.Y)
+    module = estimator.module_
+    assert ours.n_parameters() == loop.n_parameters()
+    width = module.embedding.out_features
+    copied = set()
+    with torch.no_grad():
+        pairs = [*towers(module.towers, body.towers)]
+        if model in BOTTOMS:
+            pairs += BOTTOMS[model](module.bottom, body)
+        for to, value in pairs:
+            copied.add(to)
+            to.copy_(value)
+    assert copied == set(body.parameters())
+
+    shape = (20, copies, width) if copies > 1 else (20, width)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tower_logits = module.towers(module.bottom(x))
+    assert tower_logits.std() > 0
+    assert_close(body(x), tower_logits)
+
+    objective = estimator._build_objective(estimator.tasks_)
+    target, logits = loop.parts[2][:20].double(), module.join(tower_logits)
+    sums, weights = objective(tower_logits, logits, target)
+    loss = (sums / weights).sum()
+    if objective.row_penalty is not None:
+        loss = loss + objective.row_penalty(tower_logits, logits).mean()
+    assert_close(body.loss(tower_logits, target), loss)

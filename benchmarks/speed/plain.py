@@ -294,8 +294,11 @@ class Estimator:
         return sum(p.numel() for name, p in named if not name.startswith("embedding."))
 
     def fit(self, clock: Clock) -> None:
-        register_optimizer_step_post_hook(clock.tick)
-        self.model.fit(self.X, self.Y)
+        hook = register_optimizer_step_post_hook(clock.tick)
+        try:
+            self.model.fit(self.X, self.Y)
+        finally:
+            hook.remove()
 
 
 def nested(model: str, table: Table) -> Any:
