@@ -3,11 +3,22 @@
 One class per architecture, each a scikit-learn estimator:
 
 ============  =========================================  ==========================
+`SingleTask`    a network per task, nothing shared         Caruana 1997
 `SharedBottom`  one network, a tower per task              Caruana 1997
+`CrossStitch`   networks of tasks, mixed layer by layer    Misra et al., CVPR 2016
 `ESMM`          click, then conversion, over all rows      Ma et al., SIGIR 2018
+`ESCM2`         ESMM, its conversion rate unbiased         Wang et al., SIGIR 2022
+`NISE`          rows without a click are unlabeled         Huang et al., RecSys 2024
+`AITM`          each step attends to the step before       Xi et al., KDD 2021
+`ResFlow`       layers and logits add up along the steps   Fu et al., KDD 2024
+`OMoE`          shared experts, one gate for all           Ma et al., KDD 2018
 `MMoE`          shared experts, a gate per task            Ma et al., KDD 2018
+`MLMMoE`        several levels of shared experts           Li et al., KDD 2023
 `CGC`           experts of each task beside shared ones    Tang et al., RecSys 2020
 `PLE`           several such levels                        Tang et al., RecSys 2020
+`AdaTT`         each task fuses all experts with its own   Li et al., KDD 2023
+`STEM`          embeddings of each task beside shared      Su et al., AAAI 2024
+`PEPNet`        columns scale embedding and layers         Chang et al., KDD 2023
 ============  =========================================  ==========================
 
 Beside them:
@@ -21,8 +32,9 @@ Beside them:
   `search_space`: what a search may try.
 - `sk_mtl.inspection`: what gates and losses did, and whether tasks conflict.
 - `sk_mtl.balancing`: how task losses become gradients.
-- `sk_mtl.tasks`: kinds of task; `sk_mtl.numeric`: encodings of numbers; `sk_mtl.nn`: the
-  networks' parts as plain torch modules; `sk_mtl.data`: from what users pass to batches.
+- `sk_mtl.tasks`: kinds of task; `sk_mtl.numeric`: encodings of numbers; `sk_mtl.categorical`:
+  kinds of categories; `sk_mtl.nn`: the networks' parts as plain torch modules; `sk_mtl.data`: from
+  what users pass to batches.
 - `sk_mtl.base`: what an architecture of one's own builds on.
 """
 
@@ -33,17 +45,45 @@ from sk_mtl._search_space import search_space
 from sk_mtl._training import NonFiniteLossError
 from sk_mtl._version import __version__
 from sk_mtl._views import TaskView, predict_frame, predict_task_proba, task_view
-from sk_mtl.architectures import CGC, ESMM, PLE, MMoE, SharedBottom
+from sk_mtl.architectures import (
+    AITM,
+    CGC,
+    ESCM2,
+    ESMM,
+    NISE,
+    PLE,
+    STEM,
+    AdaTT,
+    CrossStitch,
+    MLMMoE,
+    MMoE,
+    OMoE,
+    PEPNet,
+    ResFlow,
+    SharedBottom,
+    SingleTask,
+)
 from sk_mtl.persistence import ModelFileError, load, save, trusted_types
 
 __all__ = [
+    "AITM",
     "CGC",
+    "ESCM2",
     "ESMM",
+    "NISE",
     "PLE",
+    "STEM",
+    "AdaTT",
+    "CrossStitch",
+    "MLMMoE",
     "MMoE",
     "ModelFileError",
     "NonFiniteLossError",
+    "OMoE",
+    "PEPNet",
+    "ResFlow",
     "SharedBottom",
+    "SingleTask",
     "TaskView",
     "__version__",
     "load",
@@ -56,8 +96,8 @@ __all__ = [
 ]
 
 _SUBMODULES = (
-    "architectures", "balancing", "base", "data", "datasets", "inspection", "metrics",
-    "model_selection", "nn", "numeric", "persistence", "tasks",
+    "architectures", "balancing", "base", "categorical", "data", "datasets", "inspection",
+    "metrics", "model_selection", "nn", "numeric", "persistence", "tasks",
 )  # fmt: skip
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from sk_mtl._checks import per_task
 from sk_mtl._params import check_parameters, same
-from sk_mtl.base import ArrayLike, MultiTaskEstimator, NDArray, Tasks, parameter
+from sk_mtl.base import ArrayLike, MultiTaskEstimator, NDArray, Objective, Tasks, parameter
 from sk_mtl.data import Labels
 from sk_mtl.nn import ProbabilityChain, SharedEmbeddingBottom, chain_rates
 from sk_mtl.tasks import (
@@ -21,6 +21,31 @@ from sk_mtl.tasks import (
     looks_negative,
     with_positive,
 )
+
+
+class OrderedObjective(Objective):
+    r"""The tasks' losses, and a penalty for a step that is likelier than the one before it.
+
+    .. math:: \alpha \sum_{t \ge 2} \max(p_t - p_{t-1}, 0)
+
+    in the mean over all rows, whatever their labels. Nothing is detached: it lifts the step before
+    as well as lowering the step after.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        Binary tasks, the steps of a chain.
+    price : float
+        Weight :math:`\alpha` of the penalty.
+    """
+
+    def __init__(self, tasks: Tasks, price: float) -> None:
+        super().__init__(tasks)
+        self.price = price
+
+    def row_penalty(self, tower_logits: Tensor, logits: Tensor) -> Tensor:
+        """Return each row's penalty: (B, K) -> (B,)."""
+        return self.price * logits.sigmoid().diff(dim=1).clamp(min=0.0).sum(1)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -49,8 +74,12 @@ class ChainEstimator(MultiTaskEstimator):
 
     positive: Any = parameter(None, object)
 
-    def _takes_classes_only(self) -> bool:
+    def _nests(self) -> bool:
+        """Return whether the tasks are the steps of a chain whatever the parameters are."""
         return True
+
+    def _takes_classes_only(self) -> bool:
+        return self._nests()
 
     def _task_kinds(self, names: list[str]) -> list[Any]:
         kinds = super()._task_kinds(names)
@@ -62,6 +91,8 @@ class ChainEstimator(MultiTaskEstimator):
         return [with_positive(kind, label) for kind, label in zip(kinds, labels, strict=True)]
 
     def _check_tasks(self, tasks: Tasks) -> None:
+        if not self._nests():
+            return
         super()._check_tasks(tasks)
         for task in tasks:
             if not isinstance(task, BinaryTask) or task.classes_ is None:
@@ -77,7 +108,7 @@ class ChainEstimator(MultiTaskEstimator):
                 )
 
     def _complete_labels(self, tasks: Tasks, labels: Labels) -> Labels:
-        if not all(isinstance(task, BinaryTask) for task in tasks):
+        if not self._nests() or not all(isinstance(task, BinaryTask) for task in tasks):
             return labels
         targets = encode_targets(tasks, labels.columns)
         usable = np.ones(targets.shape, bool) if labels.weight is None else labels.weight > 0

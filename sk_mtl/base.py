@@ -20,6 +20,7 @@ from sk_mtl._params import (
     POSITIVE,
     UNITS,
     Range,
+    choose_places,
     document,
     find_callback,
     parameter,
@@ -28,11 +29,12 @@ from sk_mtl._params import (
 from sk_mtl._reporting import FitReport
 from sk_mtl._training import OPTIMIZERS, SCHEDULES, Objective
 from sk_mtl.balancing import BALANCERS, LossBalancer
+from sk_mtl.categorical import CategoricalEncoding
 from sk_mtl.data import CategoryEncoder, ColumnEncoder, Labels, NumberEncoder
 from sk_mtl.nn import ACTIVATIONS, FeatureEmbedding, MultiTaskModule, Towers
 from sk_mtl.numeric import Encoding
 from sk_mtl.persistence import PersistenceMixin
-from sk_mtl.tasks import Task, check_kinds, resolve_task_types
+from sk_mtl.tasks import BinaryTask, OrdinalTask, Task, check_kinds, resolve_task_types
 
 __all__ = [
     "AT_LEAST_ONE",
@@ -43,13 +45,17 @@ __all__ = [
     "UNITS",
     "WIDTHS",
     "ArrayLike",
+    "BinaryTask",
+    "Interval",
     "MultiTaskEstimator",
     "NDArray",
     "Objective",
+    "OrdinalTask",
     "Range",
     "StrOptions",
     "Tasks",
     "Units",
+    "choose_places",
     "parameter",
 ]
 
@@ -82,7 +88,7 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
     tower_units: Any = parameter(DEFAULT_TOWER, tuple, list, dict, search=TOWERS)
     task_types: Any = parameter("auto", str, list, tuple, dict, Task, type)
     categorical_features: Any = parameter(
-        "from_dtype", StrOptions({"from_dtype"}), "array-like", None
+        "from_dtype", StrOptions({"from_dtype"}), CategoricalEncoding, dict, "array-like", None
     )
     numeric_features: Any = parameter("auto", str, list, tuple, dict, Encoding, search=NUMBERS)
     embedding_dim: Any = parameter(
@@ -146,7 +152,7 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
             The tasks.
         columns : dict of name to list of int
             Where each column of X stands in the bottom's input, by its name or, of X without
-            names, its position.
+            names, its position; in the order of X. `choose_places` reads a parameter by it.
 
         Raises
         ------
@@ -219,7 +225,8 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
             network["n_members"] = n_members
         places = embedding.places()
         names = dict(zip(places, range(len(places)), strict=True)) if columns is None else columns
-        network |= self._describe(tasks, {names[column]: at for column, at in places.items()})
+        at = {name: places.get(column, []) for column, name in names.items()}
+        network |= self._describe(tasks, at)
         bottom = self._build_bottom(embedding.out_features, len(tasks) + n_extra, **network)
         widths = [task.n_logits for task in tasks]
         default: Any = type(self).__dataclass_fields__["tower_units"].default

@@ -2,6 +2,7 @@
 
 - Experts: `gate_weights`, `GateDisplay`.
 - What a task takes from another: `stitch_weights`.
+- Steps of a chain: `transfer_weights`.
 - Epochs: `LossDisplay`.
 - Tasks among each other: `gradient_conflict`, `GradientConflictDisplay`; `task_affinity`,
   `TaskAffinityDisplay`.
@@ -12,6 +13,7 @@ from sk_mtl.inspection._conflict import GradientConflictDisplay, gradient_confli
 from sk_mtl.inspection._gates import GateDisplay, gate_weights
 from sk_mtl.inspection._losses import LossDisplay
 from sk_mtl.inspection._stitches import stitch_weights
+from sk_mtl.inspection._transfers import transfer_weights
 
 __all__ = [
     "GateDisplay",
@@ -22,4 +24,5 @@ __all__ = [
     "gradient_conflict",
     "stitch_weights",
     "task_affinity",
+    "transfer_weights",
 ]

@@ -14,6 +14,7 @@ M     members: whole networks that read one embedding; where it is not named it 
 """
 
 from sk_mtl.nn.blocks import (
+    BagsBlock,
     Block,
     ColumnsBlock,
     CopiedBlock,
@@ -26,26 +27,40 @@ from sk_mtl.nn.blocks import (
     TablesBlock,
     ValuesBlock,
 )
+from sk_mtl.nn.dselect import DSelectGates, DSelectK, check_gate, make_gates
 from sk_mtl.nn.embedding import FeatureEmbedding
 from sk_mtl.nn.extraction import ExtractionLevel
+from sk_mtl.nn.factors import FactorGates, SteeredMLP
+from sk_mtl.nn.fusion import FusionLevel
 from sk_mtl.nn.gating import ExpertBalance, Gates, mix
+from sk_mtl.nn.isolated import IsolatedLevel
 from sk_mtl.nn.members import fold_members, repeat_per_task, unfold_members
 from sk_mtl.nn.module import MultiTaskModule
 from sk_mtl.nn.passing import SharedEmbeddingBottom
 from sk_mtl.nn.probability import ProbabilityChain, chain_rates, logit_of_product
+from sk_mtl.nn.propensity import binary_entropy, doubly_robust, inverse_propensity
 from sk_mtl.nn.stacked import ACTIVATIONS, Dropout, StackedLinear, StackedMLP, undrawn
+from sk_mtl.nn.stitching import Stitch
 from sk_mtl.nn.towers import Towers
+from sk_mtl.nn.transfer import CumulativeLogits, StepAttention, StepTransfer
 
 __all__ = [
     "ACTIVATIONS",
+    "BagsBlock",
     "Block",
     "ColumnsBlock",
     "CopiedBlock",
+    "CumulativeLogits",
+    "DSelectGates",
+    "DSelectK",
     "Dropout",
     "ExpertBalance",
     "ExtractionLevel",
+    "FactorGates",
     "FeatureEmbedding",
+    "FusionLevel",
     "Gates",
+    "IsolatedLevel",
     "MultiTaskModule",
     "NumbersBlock",
     "PeriodicBlock",
@@ -57,12 +72,21 @@ __all__ = [
     "SharedEmbeddingBottom",
     "StackedLinear",
     "StackedMLP",
+    "StepAttention",
+    "StepTransfer",
+    "SteeredMLP",
+    "Stitch",
     "TablesBlock",
     "Towers",
     "ValuesBlock",
+    "binary_entropy",
     "chain_rates",
+    "check_gate",
+    "doubly_robust",
     "fold_members",
+    "inverse_propensity",
     "logit_of_product",
+    "make_gates",
     "mix",
     "repeat_per_task",
     "undrawn",
