@@ -68,6 +68,19 @@ any_task = pytest.mark.parametrize("cls", ANY_TASK)
 chains = pytest.mark.parametrize("cls", CHAINS)
 
 
+def spread(values, classes, every=3):
+    """Return the pairs of values and estimators, most of them marked slow.
+
+    By default each value meets every third estimator, and each estimator every third value. Which
+    ones is decided by position, so that a new estimator gets its share.
+    """
+    return [
+        pytest.param(value, cls, marks=() if (i + j) % every == 0 else pytest.mark.slow)
+        for j, value in enumerate(values)
+        for i, cls in enumerate(classes)
+    ]
+
+
 def reference_name(cls):
     """Return the name of the module of an architecture's reference."""
     return f"reference.{cls.__module__.rsplit('.', 1)[-1]}"

@@ -122,7 +122,7 @@ def test_it_must_say_what_belongs_to_a_task(monkeypatch):
     monkeypatch.setitem(globals(), "ORDERED", True)
     architectures.test_every_architecture_has_a_reference(Residual)
     monkeypatch.setitem(globals(), "ORDRED", True)
-    with pytest.raises(AssertionError, match="nothing reads .*ORDRED"):
+    with pytest.raises(AssertionError, match=r"nothing reads .*ORDRED"):
         architectures.test_every_architecture_has_a_reference(Residual)
 
 

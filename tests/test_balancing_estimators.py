@@ -10,7 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ESTIMATORS, assert_equal_state, by_pickle, everywhere, make_table, small
+from conftest import (
+    ESTIMATORS,
+    assert_equal_state,
+    by_pickle,
+    everywhere,
+    make_table,
+    small,
+    spread,
+)
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, KFold
@@ -83,20 +91,7 @@ def test_all_balancers_are_here():
     assert len(NAMES) >= 22
 
 
-def every_architecture():
-    """Return each balancer with each architecture.
-
-    By default each balancer meets every third architecture, and each architecture every third
-    balancer; the rest is marked slow.
-    """
-    return [
-        pytest.param(name, cls, marks=() if (i + j) % 3 == 0 else pytest.mark.slow)
-        for j, name in enumerate(NAMES)
-        for i, cls in enumerate(ESTIMATORS)
-    ]
-
-
-@pytest.mark.parametrize(("name", "cls"), every_architecture())
+@pytest.mark.parametrize(("name", "cls"), spread(NAMES, ESTIMATORS))
 def test_every_architecture(name, cls):
     need(name)
     y = TABLE.targets(cls)

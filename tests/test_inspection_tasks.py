@@ -15,6 +15,7 @@ from conftest import (
     make_table,
     said,
     small,
+    spread,
     untouched_generators,
 )
 from sklearn.exceptions import NotFittedError
@@ -278,9 +279,8 @@ def test_a_single_task():
 # Affinity ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("batch_size", [None, 25])
-@pytest.mark.parametrize("cls", PLAIN_LOSS)
-def test_affinity_by_hand(cls, batch_size, unchanged):
+@pytest.mark.parametrize(("batch_size", "cls"), spread([None, 25], PLAIN_LOSS, every=2))
+def test_affinity_by_hand(batch_size, cls, unchanged):
     model, y = unchanged(still(fitted(cls))), TABLE.targets(cls).copy()
     y.iloc[3:, 0] = np.nan  # a batch may have none
     sample_weight = weights_of(y)

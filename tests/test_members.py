@@ -6,7 +6,17 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
-from conftest import ANY_TASK, ESTIMATORS, by_pickle, everywhere, known_to, make_table, said, small
+from conftest import (
+    ANY_TASK,
+    ESTIMATORS,
+    by_pickle,
+    everywhere,
+    known_to,
+    make_table,
+    said,
+    small,
+    spread,
+)
 from modules import (
     kinds_for,
     make_batch,
@@ -421,9 +431,11 @@ def test_views():
 # Training -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("balancer", ["equal", "uncertainty", "gradnorm", "pcgrad", "famo"])
-@everywhere
-def test_balancers(cls, balancer):
+SEVERAL = ["equal", "uncertainty", "gradnorm", "pcgrad", "famo"]
+
+
+@pytest.mark.parametrize(("balancer", "cls"), spread(SEVERAL, ESTIMATORS))
+def test_balancers(balancer, cls):
     need(balancer)
     model = fitted(cls, balancer=balancer, max_epochs=5)
     losses = model.history_["train_loss"]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from conftest import ESTIMATORS, any_task, everywhere, small
+from conftest import ESTIMATORS, any_task, everywhere, small, spread
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.compose import make_column_selector, make_column_transformer
@@ -141,9 +141,11 @@ def test_pipeline_params(cls, table):
 # Search and cross-validation ------------------------------------------------------------------
 
 
-@everywhere
-@pytest.mark.parametrize("scoring", [None, "roc_auc", "average_precision", "accuracy", "r2"])
-def test_grid_search(cls, scoring, table):
+SCORINGS = [None, "roc_auc", "average_precision", "accuracy", "r2"]
+
+
+@pytest.mark.parametrize(("scoring", "cls"), spread(SCORINGS, ESTIMATORS))
+def test_grid_search(scoring, cls, table):
     grid = {"model__lr": [0.01, 0.03]}
     X = table.X.fillna({"age": 40.0})
     search = GridSearchCV(frame(cls), grid, scoring=scoring, cv=2).fit(X, table.chain)
