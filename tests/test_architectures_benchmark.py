@@ -91,8 +91,8 @@ def test_what_is_done_is_not_fitted_again(tmp_path, monkeypatch):
 
 
 def entry(scores, is_value=False):
-    runs = [{"scores": {"a": s}, "is_value": {"a": is_value}, "conversion": None} for s in scores]
-    return {"runs": runs}
+    one = {"is_value": {"a": is_value}, "conversion": None, "body": 20_500}
+    return {"runs": [{"scores": {"a": s}, **one} for s in scores], "wanted": 20_000}
 
 
 def test_gain_is_signed_by_what_is_better():
@@ -118,6 +118,10 @@ def test_findings_at_both_ends_of_the_correlation():
         "MMoE": entry([1.01, 0.98, 1.0], True),
     }
     said = findings.findings(Results({"p = 0": by_label, "p = 0.9": by_label}))
+    assert not any("size wanted" in one for one in said)
+    by_label["MMoE"]["wanted"] = 10_000
+    (size,) = findings.size_findings(Results({"p = 0": by_label}))
+    assert "p = 0 MMoE (20,500 of 10,000)" in size
     assert "At p = 0 the gated models lose nothing: reached (MMoE)." in said
     assert "At p = 0 SharedBottom loses: reached (SharedBottom)." in said
     assert "At p = 0.9 all gain: not reached (SharedBottom worse, MMoE within the spread)." in said

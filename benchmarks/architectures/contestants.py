@@ -122,14 +122,15 @@ def widths(cls: Any, width: int) -> dict[str, Any]:
 
 
 def width_names(cls: Any) -> list[str]:
-    """Return the names of parameters that hold widths of hidden layers, gates' left out.
+    """Return the names of parameters that hold widths of hidden layers.
 
-    They are tuples, or numbers that are too large to count experts, heads or levels.
+    Those of softmax gates are left out. Widths are tuples, or numbers that are too large to count
+    experts, heads or levels.
     """
     found = []
     common = MultiTaskEstimator.__dataclass_fields__
     for one in fields(cls):
-        if one.name in common or one.name.startswith("gate"):
+        if one.name in common or one.name == "gate_units":
             continue
         rules = one.metadata.get("constraints", [None])
         units = isinstance(rules[0], UnitsRule) and one.default

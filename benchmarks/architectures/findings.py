@@ -11,6 +11,7 @@ from benchmarks.shared import spread
 
 GATED = ("MMoE", "CGC", "PLE", "AdaTT", "STEM", "MLMMoE")
 PAIRS = (("ESCM2-IPS", "ESMM"), ("ESCM2-IPS on MMoE", "ESMM on MMoE"))
+TOLERANCE = 0.1
 ASKED = ("AUC", "error of the mean", "calibration error")
 PUBLISHED = {
     "AdaTT": (0.8766, 0.9202, 0.9783),
@@ -47,8 +48,20 @@ def findings(results: Results) -> list[str]:
         *correlated_findings(results),
         *(said for pair in PAIRS for said in conversion_findings(results, *pair)),
         *census_findings(results),
+        *size_findings(results),
         *results.errors(),
     ]
+
+
+def size_findings(results: Results) -> list[str]:
+    """Say which networks are not of the wanted size, since they do not compare."""
+    found = []
+    for name, by_label in results.entries.items():
+        for label, entry in by_label.items():
+            runs = results.runs(name, label)
+            if runs and abs(runs[0]["body"] / entry["wanted"] - 1) > TOLERANCE:
+                found.append(f"{name} {label} ({runs[0]['body']:,} of {entry['wanted']:,})")
+    return [f"Not within {TOLERANCE:.0%} of the size wanted: {'; '.join(found)}."] if found else []
 
 
 def correlated_findings(results: Results) -> list[str]:
