@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 
 from sk_mtl._checks import Options, subclasses
 from sk_mtl.balancing import BALANCERS, LossBalancer
+from sk_mtl.categorical import CategoricalEncoding, read_vectors
 from sk_mtl.numeric import Encoding, find_encoding_class
 from sk_mtl.tasks import Task, find_task_class, restore_task
 
@@ -35,7 +36,7 @@ def to_json(value: Any, arrays: dict[str, torch.Tensor] | None = None) -> Any:
         is_object = value.dtype == object
         is_text = not is_object and pd.api.types.is_string_dtype(value.dtype)
         node: dict[str, Any] = {"type": kind, "dtype": "str" if is_text else str(value.dtype)}
-        if arrays is not None and value.ndim == 1 and len(value) >= LONG:
+        if arrays is not None and len(value) >= LONG:
             parts = _to_tensors(value)
             if parts is not None:
                 node["tensors"] = [f"{ARRAY}{len(arrays) + k}" for k in range(len(parts))]
@@ -60,6 +61,11 @@ def to_json(value: Any, arrays: dict[str, torch.Tensor] | None = None) -> Any:
     if isinstance(value, Encoding):
         params = [[key, to(item)] for key, item in value.get_params().items()]
         return {"type": "encoding", "class": type(value).__name__, "items": params}
+    if isinstance(value, CategoricalEncoding) and value.vectors is not None:
+        keys, values = read_vectors(value.vectors)
+        rest = [[k, to(item)] for k, item in value.get_params().items() if k != "vectors"]
+        vectors = {"keys": to(_as_array(keys)), "values": to(values)}
+        return {"type": "object", "class": type(value).__name__, "items": rest, **vectors}
     if isinstance(value, Options) or hasattr(value, "_build_bottom"):
         params = [[key, to(item)] for key, item in value.get_params(deep=False).items()]
         return {"type": "object", "class": type(value).__name__, "items": params}
@@ -70,6 +76,13 @@ def to_json(value: Any, arrays: dict[str, torch.Tensor] | None = None) -> Any:
     raise TypeError(
         f"{type(value).__name__} {value!r} has no form in JSON; use joblib.dump for this estimator."
     )
+
+
+def _as_array(items: list[Any]) -> NDArray:
+    """Return keys as an array: of integers if all are, else of objects."""
+    if all(type(item) is int and -(2**63) <= item < 2**63 for item in items):
+        return np.array(items, dtype=np.int64)
+    return np.fromiter(items, dtype=object, count=len(items))
 
 
 def _to_tensors(values: pd.Index | NDArray) -> list[torch.Tensor] | None:
@@ -129,7 +142,12 @@ def from_json(value: Any, arrays: dict[str, torch.Tensor] | None = None) -> Any:
             return make(**{key: back(item) for key, item in items})
         case "object":
             make = find_options_class(value["class"])
-            return make(**{key: back(item) for key, item in items})
+            params = {key: back(item) for key, item in items}
+            if "keys" in value:
+                params["vectors"] = dict(
+                    zip(back(value["keys"]).tolist(), back(value["values"]), strict=True)
+                )
+            return make(**params)
         case "kind":
             return find_task_class(items)
         case other:

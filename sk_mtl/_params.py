@@ -1,7 +1,7 @@
 """Parameters: how they are declared, what they may be, and their documentation, written once."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -78,6 +78,8 @@ def same(one: Any, other: Any) -> bool:
     if hasattr(one, "get_params") and not isinstance(one, type):
         return same(one.get_params(deep=False), other.get_params(deep=False))
     try:
+        if hasattr(one, "equals"):  # a dataframe
+            return bool(one.equals(other))
         return bool(one == other) or (one != one and other != other)
     except (TypeError, ValueError, RuntimeError):  # a comparison that gives no single answer
         return False
@@ -153,11 +155,17 @@ task_types : str, Task, type, list or dict, default="auto"
     takes strings, categories, booleans and whole numbers for classes, and numbers with
     fractional parts for regression. More than 100 distinct whole numbers are an error under
     "auto".
-categorical_features : "from_dtype", None or array-like, default="from_dtype"
+categorical_features : "from_dtype", None, array-like, kind or dict, default="from_dtype"
     Which columns are categorical: those of a dataframe with dtype category, string, object or
     bool ("from_dtype"); none; or a bool mask, indices or names. Unseen and missing categories
     have embeddings of their own. An array has no categorical columns under "from_dtype",
-    unless it has dtype object: then its columns' contents decide.
+    unless it has dtype object: then its columns' contents decide. An instance of a class of
+    `sk_mtl.categorical` says how those of "from_dtype" are taken:
+    ``Categories(min_frequency=5)``, ``Hashed()`` for ids without end, ``Bag()`` for cells that
+    hold several categories. A dict gives one, or None for the default, by column (name or
+    position): the columns that it names are categorical, the others go by dtype. Instances are
+    copied at `fit`; options of one for all columns can be set as
+    ``categorical_features__<option>``.
 numeric_features : str, Encoding, list or dict, default="auto"
     How the other columns enter the network: "standardize" (by mean and variance at `fit`),
     "passthrough" (as they are), "quantile" (normal scores of ranks), "robust" (by quartiles,
@@ -311,3 +319,88 @@ def resolve_tower_units(value: Any, names: list[str], default: tuple) -> list[tu
                 "for all tasks, a list of tuples, or a dict by task name."
             )
     return [tuple(int(width) for width in widths) for widths in units]
+
+
+def choose_columns(parameter_name: str, asked: Any, columns: Sequence[Any]) -> list[Any]:
+    """Return the columns that a parameter asks for, as `categorical_features` may: in X's order.
+
+    Parameters
+    ----------
+    parameter_name : str
+        Name of the parameter.
+    asked : array-like
+        Names, positions, or a bool mask.
+    columns : sequence
+        All columns of X in order: their names or, of X without names, their positions.
+
+    Raises
+    ------
+    ValueError
+        If one is no column of X, or a mask has another length.
+    """
+    given = list(asked)
+    n_columns = len(columns)
+    if given and all(isinstance(one, bool | np.bool_) for one in given):
+        if len(given) != n_columns:
+            raise ValueError(
+                f"`{parameter_name}` is a mask of {len(given)} entries and X has {n_columns} "
+                "columns; pass one entry per column, or indices."
+            )
+        return [column for column, wanted in zip(columns, given, strict=True) if wanted]
+    if all(isinstance(one, Integral) and not isinstance(one, bool | np.bool_) for one in given):
+        bad = [one for one in given if not 0 <= one < n_columns]
+        if bad:
+            raise ValueError(
+                f"`{parameter_name}` has the index {bad[0]} and X has {n_columns} columns; pass "
+                f"indices from 0 to {n_columns - 1}."
+            )
+        return [columns[j] for j in sorted({int(one) for one in given})]
+    known, wanted = set(columns), set(given)
+    unknown = [one for one in given if one not in known]
+    if unknown and all(isinstance(column, Integral) for column in columns):
+        raise ValueError(
+            f"`{parameter_name}` names {unknown[0]!r} and X has no column names; pass a "
+            "DataFrame, or a mask or indices."
+        )
+    if unknown:
+        raise ValueError(
+            f"`{parameter_name}` names {unknown[0]!r}, which is no column of X; its columns are "
+            f"{list(columns)}."
+        )
+    return [column for column in columns if column in wanted]
+
+
+def choose_places(
+    parameter_name: str, asked: Any, columns: Mapping[Any, list[int]], remedy: str
+) -> list[int]:
+    """Return the places of the columns that a parameter asks for; of None none.
+
+    Parameters
+    ----------
+    parameter_name : str
+        Name of the parameter.
+    asked : "all", array-like or None
+        The columns, see `choose_columns`.
+    columns : mapping of name to list of int
+        The places of each column of X, in X's order.
+    remedy : str
+        What else to pass instead of no column.
+
+    Raises
+    ------
+    ValueError
+        If a column is unknown or has no places of its own, or there is none.
+    """
+    if asked is None:
+        return []
+    everything = isinstance(asked, str) and asked == "all"
+    chosen = list(columns) if everything else choose_columns(parameter_name, asked, [*columns])
+    bare = [column for column in chosen if not columns[column]]
+    if bare and not everything:
+        raise ValueError(
+            f"`{parameter_name}` names {bare[0]!r}, which has no numbers of its own before the "
+            "bottom; leave it out."
+        )
+    if not chosen:
+        raise ValueError(f"`{parameter_name}` has no column; pass columns, or {remedy}.")
+    return sorted(place for column in chosen for place in columns[column])

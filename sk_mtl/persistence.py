@@ -31,6 +31,7 @@ from sk_mtl._training import (
 from sk_mtl._version import __version__
 from sk_mtl._views import find_multi_task
 from sk_mtl.balancing import LossBalancer
+from sk_mtl.categorical import CategoricalEncoding
 from sk_mtl.data import ColumnEncoder, FeatureEncoder, Held, HoldOut
 from sk_mtl.nn import undrawn
 from sk_mtl.numeric import Encoding
@@ -215,7 +216,7 @@ def trusted_types() -> list[str]:
     >>> "sk_mtl.architectures.mmoe.MMoE" in sk_mtl.trusted_types()
     True
     """
-    families = (PersistenceMixin, Task, Encoding, LossBalancer, ColumnEncoder)
+    families = (PersistenceMixin, Task, Encoding, CategoricalEncoding, LossBalancer, ColumnEncoder)
     types = {cls for family in families for cls in subclasses(family)}
     types |= {Fitted, FeatureEncoder, HoldOut, Held}
     return sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in types)
@@ -287,7 +288,7 @@ def _describe(estimator: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any
     fitted, params = estimator._fitted_, {}
     for name, value in fitted.params.items():
         try:
-            params[name] = to_json(value)
+            params[name] = to_json(value, arrays)
         except TypeError:
             if name not in RUNTIME_ONLY:
                 raise
@@ -338,7 +339,7 @@ def _rebuild(config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Any:
         raise ValueError(f"format {config['format']}, this version reads {FORMAT}")
     architecture = _find_class(config["class"])
     warn_of_other_versions(config["class"], config["versions"])
-    params = {name: from_json(value) for name, value in config["params"].items()}
+    params = {name: from_json(value, tensors) for name, value in config["params"].items()}
     estimator = architecture(**params)
     params = estimator.get_params(deep=False)
     encoder = FeatureEncoder(estimator._column_encoders())

@@ -24,7 +24,8 @@ LAYERS = {
     "balancing": ({"torch", "torchjd"}, set()),
     "tasks": ({"torch", "numpy", "sklearn"}, set()),
     "numeric": ({"numpy"}, set()),
-    "data": (SCIENCE | {"torch", "pyarrow"}, {"_compat", "numeric", "tasks"}),
+    "categorical": ({"numpy"}, set()),
+    "data": (SCIENCE | {"torch", "pyarrow"}, {"_compat", "categorical", "numeric", "tasks"}),
     "_training": ({"torch", "skorch", "numpy"}, {"balancing", "data", "nn", "tasks"}),
     "_params": ({"numpy"}, {"_compat"}),
     "_reporting": (set(), set()),
@@ -39,19 +40,22 @@ LAYERS = {
         },
     ),
     "_fitting": ({"sklearn"}, {"_params", "_preparing", "_reporting", "_training", "data"}),
-    "_forms": ({"numpy", "pandas", "sklearn", "torch"}, {"balancing", "numeric", "tasks"}),
+    "_forms": (
+        {"numpy", "pandas", "sklearn", "torch"},
+        {"balancing", "categorical", "numeric", "tasks"},
+    ),
     "persistence": (
         {"numpy", "safetensors", "sklearn", "torch"},
         {
-            "_forms", "_prediction", "_training", "_version", "_views", "balancing", "data", "nn",
-            "numeric", "tasks",
+            "_forms", "_prediction", "_training", "_version", "_views", "balancing",
+            "categorical", "data", "nn", "numeric", "tasks",
         },
     ),
     "base": (
         SCIENCE | {"torch"},
         {
-            "_compat", "_fitting", "_params", "_reporting", "_training", "balancing", "data",
-            "nn", "numeric", "persistence", "tasks",
+            "_compat", "_fitting", "_params", "_reporting", "_training", "balancing", "categorical",
+            "data", "nn", "numeric", "persistence", "tasks",
         },
     ),
     "_search_space": ({"scipy"}, {"_params", "base"}),
@@ -73,7 +77,7 @@ LAYERS = {
 
 ONLY_IN = {
     # what, and in which files of a layer alone it may be imported
-    ("data", "torch"): {"data/rows.py"},
+    ("data", "torch"): {"data/bags.py", "data/rows.py"},
     ("data", "pyarrow"): {"data/frames.py"},
 }
 """Imports that a layer may have in some of its files only."""

@@ -1,26 +1,37 @@
 """Categorical columns: categories learned at `fit`, and codes of them."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sk_mtl.categorical import CategoricalEncoding, resolve_kinds
+from sk_mtl.data.bags import Bags, BagStore, as_bags
 from sk_mtl.data.encoder import BlockSpec, ColumnEncoder
 from sk_mtl.data.frames import Table
 from sk_mtl.data.lookup import (
-    EXACT,
     FIRST_KNOWN,
-    MISSING,
     UNKNOWN,
+    HashLookup,
     Lookup,
     as_index,
-    distinct_integers,
     encode_cells,
-    encode_integers,
-    same_values,
+)
+from sk_mtl.data.vocabularies import (
+    Members,
+    Vocabulary,
+    add_given,
+    as_plain,
+    given_codes,
+    group_columns,
+    keep_frequent,
+    learn,
+    read_cells,
+    read_members,
+    refuse_fractions,
 )
 from sk_mtl.numeric.values import auto_embedding_dim
 
@@ -30,8 +41,8 @@ class CategoryEncoder(ColumnEncoder):
 
     Parameters
     ----------
-    categorical_features : "from_dtype", None, or array-like of bool, int or str
-        Which columns are categorical, see `sk_mtl.base.MultiTaskEstimator`.
+    categorical_features : "from_dtype", None, array-like, CategoricalEncoding or dict
+        Which columns are categorical, and of which kind, see `sk_mtl.base.MultiTaskEstimator`.
     embedding_dim : int, "auto", mapping or sequence
         Width of the embeddings.
 
@@ -41,24 +52,38 @@ class CategoryEncoder(ColumnEncoder):
         Positions of the categorical columns.
     names_ : list
         Their names.
+    vocabularies_ : list of int
+        The vocabulary of each of them, by its position among all V.
+    poolings_, separators_ : list of (str or None)
+        Of each of them, if a cell holds several categories, how they are pooled, and what stands
+        between those of a string.
     categories_ : list of pandas.Index
-        Known categories of each of them, sorted.
+        Known categories of each vocabulary, sorted; none of a hashed one.
+    slots_ : list of int
+        Slots that a vocabulary is hashed into; 0 if it is learned.
+    infrequent_ : list of bool
+        Whether a vocabulary has infrequent categories, which share the code of unknown ones.
+    frozen_ : list of ndarray of int64
+        Codes of each vocabulary whose vectors training leaves as they are.
     dims_ : list of int
-        Width of each embedding.
+        Width of each column's embedding.
     """
 
     part: ClassVar[str] = "categorical"
+    categories_: list[pd.Index]
 
     def __init__(
         self, categorical_features: Any = "from_dtype", embedding_dim: Any = "auto"
     ) -> None:
         self.categorical_features = categorical_features
         self.embedding_dim = embedding_dim
-        self._lookups: list[Lookup] | None = None
+        self._lookups: list[Lookup | HashLookup] | None = None
+        # Initial vectors by vocabulary: needed once, to build the first network.
+        self._given: dict[int, tuple[NDArray, NDArray]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # pandas objects are large in a pickle, and not every format takes them.
-        state = {**self.__dict__, "_lookups": None}
+        state = {**self.__dict__, "_lookups": None, "_given": {}}
         if "categories_" in state:
             state["categories_"] = [index.to_numpy() for index in self.categories_]
         return state
@@ -74,10 +99,11 @@ class CategoryEncoder(ColumnEncoder):
         asked, n_columns = self.categorical_features, table.shape[1]
         if asked is None:
             return []
-        if isinstance(asked, str) and asked == "from_dtype":
-            if not table.named:
-                return []
-            return [j for j, dtype in enumerate(table.dtypes) if is_categorical(dtype)]
+        by_kind = isinstance(asked, CategoricalEncoding | Mapping)
+        if by_kind or (isinstance(asked, str) and asked == "from_dtype"):
+            named = resolve_kinds(asked, table.names)[0] if by_kind else {}
+            by_dtype = table.dtypes if table.named else []
+            return sorted({*named, *(j for j, d in enumerate(by_dtype) if is_categorical(d))})
         given = np.atleast_1d(np.asarray(asked, dtype=None if len(asked) else np.int64))
         if given.dtype.kind == "b":
             if len(given) != n_columns:
@@ -108,67 +134,213 @@ class CategoryEncoder(ColumnEncoder):
             )
         return sorted({position[name] for name in given.tolist()})
 
+    # What is learned ------------------------------------------------------------------------------
+
     def fit(self, table: Table, rows: NDArray | None, weight: NDArray | None) -> None:
         """Learn the categories that stand in the rows, and the widths of their embeddings."""
         self.names_ = [table.names[j] for j in self.columns_]
-        self._lookups = None
-        self.categories_ = [
-            self._learn(table.column(j, rows), name)
-            for j, name in zip(self.columns_, self.names_, strict=True)
-        ]
-        self.dims_ = self._widths()
+        named, other = resolve_kinds(self.categorical_features, table.names)
+        kinds = [named.get(j, other) for j in self.columns_]
+        self.poolings_ = [kind.pooling for kind in kinds]
+        self.separators_ = [kind.separator for kind in kinds]
+        self._lookups, self._given = None, {}
+        groups = group_columns(kinds, self.names_)
+        self.vocabularies_ = [0] * len(kinds)
+        self.categories_ = []
+        self.slots_: list[int] = []
+        self.infrequent_: list[bool] = []
+        self.frozen_: list[NDArray] = []
+        for v, group in enumerate(groups):
+            for c in group.columns:
+                self.vocabularies_[c] = v
+            self._learn(table, rows, group)
+        self.dims_ = self._widths(groups)
+
+    def _learn(self, table: Table, rows: NDArray | None, group: Vocabulary) -> None:
+        """Learn one vocabulary."""
+        name = self.names_[group.columns[0]]
+        frozen: NDArray = np.zeros(0, dtype=np.int64)
+        known = pd.Index([], dtype=object)
+        has_rare, sizes = False, dict.fromkeys(group.columns, 0)
+
+        def columns() -> Iterator[pd.Series]:
+            for c in group.columns:
+                values = table.column(self.columns_[c], rows)
+                if self.poolings_[c] is None:
+                    sizes[c] = len(values)
+                    yield values
+                else:
+                    members = self._members(c, values)
+                    sizes[c] = int(members.lengths.clip(min=1).sum())  # an empty cell counts as one
+                    yield members.values
+
+        if group.n_slots is not None:
+            for values in columns():
+                refuse_fractions(values, name)
+        else:
+            known = seen = learn(columns(), name)
+            if group.has_rule:
+                known = keep_frequent(seen, columns(), sum(sizes.values()), group, name)
+            if group.vectors is not None:
+                known = add_given(known, seen, group.vectors, name)
+                codes = given_codes(known, group.vectors, name)
+                self._given[len(self.slots_)] = codes, group.vectors.values
+                frozen = frozen if group.trainable else codes
+            has_rare = group.has_rule and not seen.isin(known).all()
+        self.categories_.append(known)
+        self.slots_.append(group.n_slots or 0)
+        self.infrequent_.append(bool(has_rare))
+        self.frozen_.append(frozen)
+
+    def _members(self, c: int, values: pd.Series) -> Members:
+        return read_members(values, self.names_[c], self.separators_[c])
 
     def specs(self) -> dict[str, BlockSpec]:
         """Return how to build the block: a table for each width."""
-        sizes = [len(index) for index in self.categories_]
-        options = {"n_categories": sizes, "embedding_dims": self.dims_}
+        sizes = [len(known) or n for known, n in zip(self.categories_, self.slots_, strict=True)]
+        owners = self.vocabularies_
+        options: dict[str, Any] = {
+            "n_categories": [sizes[v] for v in owners],
+            "embedding_dims": self.dims_,
+        }
+        if len(sizes) < len(owners):
+            options["vocabularies"] = owners
+        if any(self.slots_):
+            options["hashed"] = [v for v, n in enumerate(self.slots_) if n]
+        if self._given:
+            options["vectors"] = self._given
+        if any(map(len, self.frozen_)):
+            options["frozen"] = {v: codes for v, codes in enumerate(self.frozen_) if len(codes)}
+        if any(self.poolings_):
+            options["poolings"] = self.poolings_
+            return {"categorical": BlockSpec("bags", options, self.part)}
         return {"categorical": BlockSpec("tables", options, self.part)}
 
+    # Codes ----------------------------------------------------------------------------------------
+
     @property
-    def lookups(self) -> list[Lookup]:
+    def lookups(self) -> list[Lookup | HashLookup]:
         """The known categories of each column, ready for single cells."""
         if self._lookups is None:
-            self._lookups = [Lookup.of(index) for index in self.categories_]
+            known = [
+                HashLookup(n) if n else Lookup.of(index)
+                for n, index in zip(self.slots_, self.categories_, strict=True)
+            ]
+            self._lookups = [known[v] for v in self.vocabularies_]
         return self._lookups
 
-    def transform(self, table: Table) -> NDArray:
-        """Return codes, (n, C), in the smallest type that holds them."""
+    def _places(self, *, several: bool) -> list[int]:
+        """Return the columns with several categories in a cell, or those with one."""
+        return [c for c, pooling in enumerate(self.poolings_) if (pooling is not None) == several]
+
+    def transform(self, table: Table) -> "NDArray | Bags":
+        """Return codes, (n, C), in the smallest type that holds them, or bags of them."""
+        dtype, single = self._code_dtype(), self._places(several=False)
         # Fill column by column and transpose once: writing strided rows is slow.
-        codes = np.empty((len(self.columns_), len(table)), dtype=self._code_dtype())
-        columns = zip(self.columns_, self.names_, self.lookups, strict=True)
-        for c, (j, name, lookup) in enumerate(columns):
+        codes = np.empty((len(single), len(table)), dtype=dtype)
+        for position, c in enumerate(single):
+            j, lookup, name = self.columns_[c], self.lookups[c], self.names_[c]
             values = table.column(j)
             if isinstance(values.dtype, pd.CategoricalDtype):
                 given = values.array
                 if j not in table.codes:
-                    table.codes[j] = self._encode_categories(given.categories, lookup, name)
-                codes[c] = table.codes[j][given.codes]
+                    known = lookup.encode_categories(given.categories, name)
+                    table.codes[j] = known.astype(dtype)
+                codes[position] = table.codes[j][given.codes]
             else:
-                codes[c] = self._encode(values, lookup, name)
-        return np.ascontiguousarray(codes.T)
+                codes[position] = lookup.encode(values, name)
+        by_row = np.ascontiguousarray(codes.T)
+        several = self._places(several=True)
+        if not several:
+            return by_row
 
-    def store(self, table: Table, n: int) -> NDArray:
-        """Return an array for the codes of n rows."""
+        def encode(c: int) -> tuple[NDArray, NDArray]:
+            members = self._members(c, table.column(self.columns_[c]))
+            return self.lookups[c].encode(members.values, self.names_[c]), members.lengths
+
+        return self._bags(by_row, several, encode)
+
+    def _bags(
+        self,
+        codes: NDArray,
+        several: list[int],
+        encode: Callable[[int], tuple[NDArray, NDArray]],
+    ) -> Bags:
+        """Return bags of what `encode` gives for a column: codes, and how many each cell has."""
+        values, lengths = [], []
+        for c in several:
+            found, sizes = encode(c)
+            # In the order of their codes: sums of floats depend on the order, and that of a set
+            # on the process. An empty cell gets the code of a missing value.
+            n_codes = self.lookups[c].size + FIRST_KNOWN
+            row = np.repeat(np.arange(len(sizes)), sizes)
+            keys = np.concatenate([row * n_codes + found, np.flatnonzero(sizes == 0) * n_codes])
+            keys.sort()
+            values.append((keys % n_codes).astype(self._code_dtype()))
+            lengths.append(sizes.clip(min=1))
+        return as_bags(codes, values, lengths)
+
+    def transform_few(self, table: Table, cells: list[list[Any]]) -> "NDArray | Bags | None":
+        """Encode cell by cell, or return None where a column has to be looked at."""
+        several = self._places(several=True)
+        if not several:
+            return encode_cells(cells, self.columns_, self.lookups)
+        single = self._places(several=False)
+        codes = encode_cells(
+            cells, [self.columns_[c] for c in single], [self.lookups[c] for c in single]
+        )
+        if codes is None:
+            return None
+        found: dict[int, tuple[NDArray, NDArray]] = {}
+        for c in several:
+            own = [row[self.columns_[c]] for row in cells]
+            bags = [*map(as_plain, read_cells(own, self.names_[c], self.separators_[c]))]
+            known = self.lookups[c].codes([value for bag in bags for value in bag])
+            if None in known:
+                return None
+            sizes = np.array([len(bag) for bag in bags], dtype=np.int64)
+            found[c] = np.array(known, dtype=np.int64), sizes
+        return self._bags(codes.astype(self._code_dtype()), several, found.__getitem__)
+
+    def store(self, table: Table, n: int) -> "NDArray | BagStore":
+        """Return what takes the codes of n rows."""
+        if any(self.poolings_):
+            return BagStore()
         return np.empty((n, len(self.columns_)), dtype=self._code_dtype())
 
-    def seen(self, part: NDArray) -> NDArray:
+    def _code_dtype(self) -> Any:
+        sizes = [len(index) for index in self.categories_] + self.slots_
+        return np.int16 if max(sizes, default=0) + FIRST_KNOWN < 2**15 else np.int32
+
+    def seen(self, part: "NDArray | Bags") -> NDArray:
         """Return, for each column, whether a known and whether an unknown value stands in it."""
-        return np.stack([(part >= FIRST_KNOWN).any(axis=0), (part == UNKNOWN).any(axis=0)])
+        if not isinstance(part, Bags):
+            return np.stack([(part >= FIRST_KNOWN).any(axis=0), (part == UNKNOWN).any(axis=0)])
+        found = np.zeros((2, len(self.columns_)), dtype=bool)
+        found[:, self._places(several=False)] = self.seen(part.codes.numpy())
+        for c, values in zip(self._places(several=True), part.values, strict=True):
+            found[:, c] = self.seen(values.numpy())
+        return found
 
     def tell(self, table: Table, seen: NDArray) -> None:
         """Warn of columns without a single known value."""
         any_known, any_unknown = seen
-        strange = np.flatnonzero(any_unknown & ~any_known).tolist()
-        if not strange:
-            return
         told = []
-        for c in strange:
-            (value,) = table.column(self.columns_[c]).dropna().iloc[:1].tolist()
-            known = "".join(f"such as {first!r}" for first in self.categories_[c][:1].tolist())
+        for c in np.flatnonzero(any_unknown & ~any_known).tolist():
+            v = self.vocabularies_[c]
+            if self.infrequent_[v]:
+                continue  # the values may all be infrequent ones, which were learned from
+            values = table.column(self.columns_[c])
+            if self.poolings_[c] is not None:
+                values = self._members(c, values).values
+            (value,) = values.dropna().iloc[:1].tolist()
+            known = "".join(f"such as {first!r}" for first in self.categories_[v][:1].tolist())
             told.append(
                 f"column {self.names_[c]!r} has values such as {value!r}, and `fit` saw "
                 f"{known or 'none'}"
             )
+        if not told:
+            return
         warnings.warn(
             f"No category of X is known in some columns: {'; '.join(told)}. Their rows are "
             "predicted as those of an unknown category; pass the values that `fit` saw.",
@@ -176,101 +348,12 @@ class CategoryEncoder(ColumnEncoder):
             stacklevel=2,
         )
 
-    def _code_dtype(self) -> Any:
-        largest = max((len(index) for index in self.categories_), default=0) + FIRST_KNOWN
-        return np.int16 if largest < 2**15 else np.int32
+    # Widths ---------------------------------------------------------------------------------------
 
-    def transform_few(self, table: Table, cells: list[list[Any]]) -> NDArray | None:
-        """Encode cell by cell, or return None where a column has to be looked at."""
-        return encode_cells(cells, self.columns_, self.lookups)
-
-    def _learn(self, values: pd.Series, name: Any) -> pd.Index:
-        """Return the sorted categories that stand in a column."""
-        integers = distinct_integers(values)
-        if integers is not None:
-            return pd.Index(integers)
-        if isinstance(values.dtype, pd.CategoricalDtype):
-            given = values.array
-            stands = np.zeros(len(given.categories) + 1, dtype=bool)  # and one for gaps
-            stands[given.codes] = True
-            found = given.categories[stands[:-1]]
-        else:
-            if values.dtype.kind == "f":
-                numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-                fractional = np.isinf(numbers) | (numbers > np.floor(numbers))
-                if fractional.any():
-                    raise ValueError(
-                        f"Column {name!r} is declared categorical, by its dtype or in "
-                        f"`categorical_features`, and holds the number {numbers[fractional][0]}; "
-                        "give it a numeric dtype and leave it out there, or bin it first."
-                    )
-            try:
-                # Not `unique`: that of pandas 2 takes strings for C's, "\x00" for "".
-                found = as_index(values.dropna().drop_duplicates().array)
-            except TypeError as error:
-                raise _unusable(values, name) from error
-        try:
-            return found.sort_values()
-        except TypeError:  # such as strings among numbers: any fixed order will do
-            return pd.Index(
-                sorted(found, key=lambda v: (type(v).__name__, repr(v))),
-                dtype=object,
-                tupleize_cols=False,
-            )
-
-    def _encode(self, values: pd.Series, known: Lookup, name: Any) -> NDArray:
-        """Return the codes of one column."""
-        index = known.index
-        by_table = encode_integers(values, index)
-        if by_table is not None:
-            return by_table
-        # Objects are compared in another way where missing ones stand among them.
-        mixed = values.dtype == object and known.kind is not str
-        present = values.notna().to_numpy() if mixed else slice(None)
-        codes = np.zeros(len(values), dtype=np.int64)
-        try:
-            codes[present] = index.get_indexer(as_index(values[present])) + FIRST_KNOWN
-        except TypeError as error:
-            raise _unusable(values, name) from error
-        if values.dtype.kind == "f" and known.kind is int:
-            # A float of that size may stand for several whole numbers.
-            numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
-            codes[np.abs(numbers) > EXACT] = UNKNOWN
-        absent = np.flatnonzero(codes < FIRST_KNOWN)
-        if not len(absent):
-            return codes
-        codes[absent] = np.where(values.iloc[absent].isna(), MISSING, UNKNOWN)
-        unknown = np.flatnonzero(codes == UNKNOWN)
-        if len(unknown) and known.kinds:
-            codes[unknown] = self._encode_other(values.iloc[unknown], known)
-        return codes
-
-    def _encode_categories(self, categories: pd.Index, known: Lookup, name: Any) -> NDArray:
-        """Return the codes of a Categorical's categories, and behind them that of a gap."""
-        codes = known.index.get_indexer(categories) + FIRST_KNOWN
-        if (codes < FIRST_KNOWN).any():
-            codes = self._encode(pd.Series(categories), known, name)
-        return np.append(codes, MISSING).astype(self._code_dtype())
-
-    def _encode_other(self, values: pd.Series, known: Lookup) -> NDArray:
-        """Return the codes of values that may be known ones in another type."""
-        place, distinct = pd.factorize(values)
-        codes = np.full(len(distinct), UNKNOWN)
-        for d, value in enumerate(distinct.tolist()):
-            others = [kind for kind in known.kinds if kind is not type(value)]
-            found = [
-                other
-                for kind in others
-                for other in same_values(value, kind)
-                if other in known.index
-            ]
-            if found:
-                codes[d] = known.index.get_loc(found[0]) + FIRST_KNOWN
-        return codes[place]
-
-    def _widths(self) -> list[int]:
+    def _widths(self, groups: Sequence[Vocabulary]) -> list[int]:
         """Resolve `embedding_dim` to one width per column."""
         asked, names = self.embedding_dim, self.names_
+        for_all = False
         if isinstance(asked, Mapping):
             unknown = [name for name in asked if name not in names]
             if unknown:
@@ -287,26 +370,42 @@ class CategoryEncoder(ColumnEncoder):
                     f"columns: {names}."
                 )
         else:
-            dims = [asked] * len(names)
-        widths = []
-        for name, dim, index in zip(names, dims, self.categories_, strict=True):
-            width = auto_embedding_dim(len(index)) if dim == "auto" else dim
-            if isinstance(width, bool) or not isinstance(width, (int, np.integer)) or width < 1:
+            dims, for_all = [asked] * len(names), True
+        for name, dim in zip(names, dims, strict=True):
+            is_count = isinstance(dim, int | np.integer) and not isinstance(dim, bool) and dim > 0
+            if not (is_count or (isinstance(dim, str) and dim == "auto")):
                 raise ValueError(
                     f"`embedding_dim` of column {name!r} must be a positive integer or 'auto', "
                     f"got {dim!r}."
                 )
-            widths.append(int(width))
+        widths = [0] * len(names)
+        for v, group in enumerate(groups):
+            for c in group.columns:
+                widths[c] = self._width(v, group, dims, for_all=for_all)
         return widths
 
-
-def _unusable(values: pd.Series, name: Any) -> TypeError:
-    """Name the first value of a column that can be neither a number nor a category."""
-    bad = next(v for v in values if not pd.api.types.is_hashable(v))
-    return TypeError(
-        f"Column {name!r} holds a {type(bad).__name__}, {bad!r}: argument must be a "
-        "string or a real number; make columns of its parts first."
-    )
+    def _width(self, v: int, group: Vocabulary, dims: list[Any], *, for_all: bool) -> int:
+        """Return the width of one vocabulary."""
+        said = [c for c in group.columns if dims[c] != "auto"]
+        names = [self.names_[c] for c in said]
+        if group.vectors is not None:
+            width = group.vectors.width
+            other = [c for c in said if dims[c] != width and not for_all]
+            if other:
+                raise ValueError(
+                    f"`embedding_dim` of column {self.names_[other[0]]!r} is {dims[other[0]]}, and "
+                    f"its `vectors` have {width} entries; leave the column out of "
+                    "`embedding_dim`, or say 'auto'."
+                )
+            return width
+        if len({dims[c] for c in said}) > 1:
+            raise ValueError(
+                f"Columns {names} share a vocabulary, and `embedding_dim` gives them the widths "
+                f"{[dims[c] for c in said]}; pass one width for all of them."
+            )
+        if said:
+            return int(dims[said[0]])
+        return auto_embedding_dim(len(self.categories_[v]) or self.slots_[v])
 
 
 def is_categorical(dtype: Any) -> bool:

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sk_mtl.categorical import hash_integers, hash_value
+
 MISSING, UNKNOWN, FIRST_KNOWN = 0, 1, 2
 """Codes of a missing value, of a category not seen at `fit`, and of the first known one."""
 
@@ -105,10 +107,14 @@ class Lookup(NamedTuple):
         found = {type(value) for value in index}
         return cls(index, kind, tuple(one for one in (int, float, bool, str) if one in found))
 
+    @property
+    def size(self) -> int:
+        """Number of codes of known values."""
+        return len(self.index)
+
     def code(self, value: Any) -> int | None:
         """Return a value's code, or None where that depends on more than the value."""
-        absent = value is None or value is pd.NA or value is pd.NaT
-        if absent or (type(value) is float and value != value):
+        if _is_missing(value):
             return MISSING
         if type(value) is not self.kind:
             return None
@@ -116,6 +122,137 @@ class Lookup(NamedTuple):
             return self.index.get_loc(value) + FIRST_KNOWN
         except KeyError:
             return UNKNOWN
+
+    def codes(self, cells: list[Any]) -> list[int | None]:
+        """Return the codes of some cells of one column, None as `code` does."""
+        return [self.code(value) for value in cells]
+
+    def encode(self, values: pd.Series, name: Any) -> NDArray:
+        """Return the codes of a column, (n,)."""
+        by_table = encode_integers(values, self.index)
+        if by_table is not None:
+            return by_table
+        # Objects are compared in another way where missing ones stand among them.
+        mixed = values.dtype == object and self.kind is not str
+        present = values.notna().to_numpy() if mixed else slice(None)
+        codes = np.zeros(len(values), dtype=np.int64)
+        try:
+            codes[present] = self.index.get_indexer(as_index(values[present])) + FIRST_KNOWN
+        except TypeError as error:
+            raise unusable(values, name) from error
+        if values.dtype.kind == "f" and self.kind is int:
+            # A float of that size may stand for several whole numbers.
+            numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+            codes[np.abs(numbers) > EXACT] = UNKNOWN
+        absent = np.flatnonzero(codes < FIRST_KNOWN)
+        if not len(absent):
+            return codes
+        codes[absent] = np.where(values.iloc[absent].isna(), MISSING, UNKNOWN)
+        unknown = np.flatnonzero(codes == UNKNOWN)
+        refuse_unhashable(values.iloc[unknown], name)
+        if len(unknown) and self.kinds:
+            codes[unknown] = self._encode_other(values.iloc[unknown])
+        return codes
+
+    def encode_categories(self, categories: pd.Index, name: Any) -> NDArray:
+        """Return the codes of a Categorical's categories, and behind them that of a gap."""
+        codes = self.index.get_indexer(categories) + FIRST_KNOWN
+        if (codes < FIRST_KNOWN).any():
+            codes = self.encode(pd.Series(categories), name)
+        return np.append(codes, MISSING)
+
+    def _encode_other(self, values: pd.Series) -> NDArray:
+        """Return the codes of values that may be known ones in another type."""
+        place, distinct = pd.factorize(values)
+        codes = np.full(len(distinct), UNKNOWN)
+        for d, value in enumerate(distinct.tolist()):
+            others = [kind for kind in self.kinds if kind is not type(value)]
+            found = [
+                other
+                for kind in others
+                for other in same_values(value, kind)
+                if other in self.index
+            ]
+            if found:
+                codes[d] = self.index.get_loc(found[0]) + FIRST_KNOWN
+        return codes[place]
+
+
+class HashLookup(NamedTuple):
+    """Codes of values by their hashes: none is unknown."""
+
+    size: int
+
+    def codes(self, cells: list[Any]) -> list[int | None]:
+        """Return the codes of some cells of one column, None where they depend on its dtype."""
+        kinds = {type(value) for value in cells if not _is_missing(value)}
+        if len(kinds) > 1 or not kinds <= {str, int, float, bool}:
+            return [None] * len(cells)
+        return [MISSING if _is_missing(value) else self._code(value) for value in cells]
+
+    def encode(self, values: pd.Series, name: Any) -> NDArray:
+        """Return the codes of a column, (n,)."""
+        codes = np.full(len(values), MISSING, dtype=np.int64)
+        kind, is_numpy = values.dtype.kind, isinstance(values.dtype, np.dtype)
+        if kind in "iub" and is_numpy and values.dtype != np.uint64:
+            return self._slots(hash_integers(values.to_numpy(dtype=np.int64)))
+        present = np.array(values.notna())
+        if kind == "f" and is_numpy:
+            numbers = values.to_numpy(dtype=np.float64)
+            with np.errstate(invalid="ignore"):
+                whole = present & (np.floor(numbers) == numbers) & (np.abs(numbers) < 2**63)
+            codes[whole] = self._slots(hash_integers(numbers[whole].astype(np.int64)))
+            present &= ~whole
+        if not present.any():
+            return codes
+        some = values[present]
+        refuse_unhashable(some, name)
+        try:
+            distinct = as_index(some.drop_duplicates().array)
+            place = distinct.get_indexer(as_index(some))
+        except TypeError as error:
+            raise unusable(some, name) from error
+        codes[present] = np.array([self._named(v, name) for v in distinct.tolist()])[place]
+        return codes
+
+    def encode_categories(self, categories: pd.Index, name: Any) -> NDArray:
+        """Return the codes of a Categorical's categories, and behind them that of a gap."""
+        return np.append(self.encode(pd.Series(categories), name), MISSING)
+
+    def _slots(self, hashes: NDArray) -> NDArray:
+        return (hashes % np.uint64(self.size)).astype(np.int64) + FIRST_KNOWN
+
+    def _code(self, value: Any) -> int:
+        return hash_value(value) % self.size + FIRST_KNOWN
+
+    def _named(self, value: Any, name: Any) -> int:
+        try:
+            return self._code(value)
+        except TypeError as error:
+            raise TypeError(f"Column {name!r} holds {error}; make strings of them.") from error
+
+
+def _is_missing(value: Any) -> bool:
+    absent = value is None or value is pd.NA or value is pd.NaT
+    return absent or (type(value) is float and value != value)
+
+
+def refuse_unhashable(values: pd.Series | pd.Index, name: Any) -> None:
+    """Refuse a column of lists or the like; pandas takes some of them for values."""
+    if values.dtype == object and any(kind.__hash__ is None for kind in set(map(type, values))):
+        raise unusable(values, name)
+
+
+def unusable(values: pd.Series | pd.Index, name: Any) -> TypeError:
+    """Name the first value of a column that can be neither a number nor a category."""
+    bad = next(v for v in values if not pd.api.types.is_hashable(v))
+    remedy = "make columns of its parts first"
+    if isinstance(bad, list | set | np.ndarray):
+        remedy += f", or pass `categorical_features={{{name!r}: Bag()}}`, see sk_mtl.categorical"
+    return TypeError(
+        f"Column {name!r} holds a {type(bad).__name__}, {bad!r}: argument must be a "
+        f"string or a real number; {remedy}."
+    )
 
 
 def same_values(value: Any, kind: type) -> list[Any]:
@@ -170,13 +307,16 @@ WORDS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0"
 
 
 def encode_cells(
-    cells: list[list], columns: Sequence[int], lookups: Sequence[Lookup]
+    cells: list[list], columns: Sequence[int], lookups: Sequence[Lookup | HashLookup]
 ) -> NDArray | None:
     """Return the codes of some columns of rows of cells, (n, C), or None if one has none."""
-    codes = [[at.code(row[j]) for j, at in zip(columns, lookups, strict=True)] for row in cells]
-    if any(code is None for row in codes for code in row):
-        return None
-    return np.array(codes, dtype=np.int64)
+    codes = np.empty((len(cells), len(columns)), dtype=np.int64)
+    for c, (j, at) in enumerate(zip(columns, lookups, strict=True)):
+        found = at.codes([row[j] for row in cells])
+        if None in found:
+            return None
+        codes[:, c] = np.array(found)
+    return codes
 
 
 def encode_numbers(cells: list[list], columns: Sequence[int]) -> NDArray | None:

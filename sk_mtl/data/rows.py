@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sk_mtl.data.bags import Bags
+
 CHUNK_ROWS = 65_536
 """Rows gathered at once in shuffled order; batches are views of the gathered chunk."""
 
@@ -116,10 +118,7 @@ class Rows(Dataset):
         device: torch.device | str = "cpu",
     ) -> None:
         self.device = torch.device(device)
-        self.parts = {
-            name: _tensor(part).to(self.device) if isinstance(part, np.ndarray) else part
-            for name, part in parts.items()
-        }
+        self.parts = {name: self._place(part) for name, part in parts.items()}
         self.target = self.weight = None
         if target is not None:
             self.target = _tensor(target).to(self.device, dtype)
@@ -138,9 +137,16 @@ class Rows(Dataset):
             target = take(self.target, index)
         return Batch(parts, target, None if self.weight is None else take(self.weight, index))
 
+    def _place(self, part: Any) -> Any:
+        if isinstance(part, np.ndarray):
+            return _tensor(part).to(self.device)
+        return part.to(self.device) if isinstance(part, Bags) else part
+
     def _cut(self, part: Any, index: Any) -> Any:
         if isinstance(part, Tensor):
             return take(part, index)
+        if isinstance(part, Bags):
+            return part[index]
         cut = part[index.numpy(force=True) if isinstance(index, Tensor) else index]
         if _is_matrix(cut):
             cut = torch.from_numpy(cut.toarray())
@@ -254,4 +260,5 @@ def _move(part: Any, device: Any) -> Any:
     """Move tensors to a device, in dictionaries too."""
     if isinstance(part, dict):
         return {name: _move(value, device) for name, value in part.items()}
-    return part.to(device, non_blocking=True) if isinstance(part, Tensor) else part
+    is_movable = isinstance(part, Tensor | Bags)
+    return part.to(device, non_blocking=True) if is_movable else part

@@ -1,5 +1,6 @@
 """Blocks: the kinds of feature. One file each; `Block` is the contract."""
 
+from sk_mtl.nn.blocks.bags import BagsBlock
 from sk_mtl.nn.blocks.base import Block, find_block
 from sk_mtl.nn.blocks.columns import ColumnsBlock, ScalarsBlock
 from sk_mtl.nn.blocks.copied import CopiedBlock, build_copies
@@ -12,6 +13,7 @@ from sk_mtl.nn.blocks.tables import TablesBlock
 from sk_mtl.nn.blocks.values import ValuesBlock
 
 __all__ = [
+    "BagsBlock",
     "Block",
     "ColumnsBlock",
     "CopiedBlock",

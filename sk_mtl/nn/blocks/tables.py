@@ -1,6 +1,6 @@
 """Categories: codes looked up in embedding tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +12,9 @@ from sk_mtl.nn.threads import on_one_thread
 
 N_SPECIAL = 2
 """Codes before the known categories: 0 for a missing value, 1 for an unknown category."""
+
+UNKNOWN = 1
+"""Code of an unknown category."""
 
 SPARSE_SLOTS = 50_000
 """Tables with more slots than this pass sparse gradients, if nothing else is asked for."""
@@ -62,8 +65,8 @@ def sum_slots(values: Tensor, slots: Tensor, n: int) -> Tensor:
 class TablesBlock(Block):
     """Embed categorical columns.
 
-    Columns with the same embedding width share one table, each at an offset of its own, so that
-    all of them take one gather.
+    Vocabularies with the same embedding width share one table, each at an offset of its own, so
+    that all columns of that width take one gather.
 
     Parameters
     ----------
@@ -71,6 +74,16 @@ class TablesBlock(Block):
         Number of known categories of each of the C columns.
     embedding_dims : sequence of int, default=()
         Width of each column's embedding.
+    vocabularies : sequence of int, optional
+        The vocabulary of each column, from 0 to V - 1. Columns of one vocabulary read the same
+        slots. Default: each column has its own.
+    hashed : sequence of int, default=()
+        Vocabularies that are hashed: in evaluation a slot that training did not show reads as an
+        unknown category does.
+    vectors : mapping of int to (array of int64, array), optional
+        Initial vectors by vocabulary: codes, and a vector for each, (n, width).
+    frozen : mapping of int to array of int64, optional
+        By vocabulary the codes whose vectors no gradient reaches.
     copies : int, default=0
         Number c of vectors that each slot holds; 0: one, and `embed` returns no axis of copies.
     generator : torch.Generator, optional
@@ -90,9 +103,9 @@ class TablesBlock(Block):
     Shape: codes (B, C) of integers -> (B, out_features), the columns of one width side by side,
     or with copies (B, c, out_features).
 
-    Code 0 is a missing value, 1 an unknown category, 2 and up the known categories. A column in
-    which training showed no missing value or no unknown category reads that code as the mean of
-    what it did show, see `settle`.
+    Code 0 is a missing value, 1 an unknown category, 2 and up the known categories. A vocabulary
+    in which training showed no missing value or no unknown category reads that code as the mean
+    of what it did show, see `settle`.
 
     Examples
     --------
@@ -105,6 +118,7 @@ class TablesBlock(Block):
 
     kind: ClassVar[str] = "tables"
     copyable: ClassVar[bool] = True
+    owners: Tensor
     special_seen: Tensor
     totals: Tensor
 
@@ -113,25 +127,41 @@ class TablesBlock(Block):
         n_categories: Sequence[int] = (),
         embedding_dims: Sequence[int] = (),
         *,
+        vocabularies: Sequence[int] | None = None,
+        hashed: Sequence[int] = (),
+        vectors: Mapping[int, tuple[Any, Any]] | None = None,
+        frozen: Mapping[int, Any] | None = None,
         copies: int = 0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         n_columns = len(n_categories)
         self.n_columns, self.copies = n_columns, copies
-        # Whether training ever showed a column's missing and unknown codes.
-        self.register_buffer("special_seen", torch.zeros(n_columns, N_SPECIAL, dtype=torch.bool))
-        # How many known categories training showed in each column.
-        self.register_buffer("totals", torch.zeros(n_columns, dtype=torch.float64))
+        owners = list(range(n_columns)) if vocabularies is None else list(vocabularies)
+        first = {owner: column for column, owner in reversed([*enumerate(owners)])}
+        n_owners = len(first)
+        self.register_buffer("owners", torch.tensor(owners, dtype=torch.int64), persistent=False)
+        # Whether training ever showed a vocabulary's missing and unknown codes.
+        self.register_buffer("special_seen", torch.zeros(n_owners, N_SPECIAL, dtype=torch.bool))
+        # How many known categories training showed of each vocabulary.
+        self.register_buffer("totals", torch.zeros(n_owners, dtype=torch.float64))
         by_width: dict[int, list[int]] = {}
-        for column, width in enumerate(embedding_dims):
-            by_width.setdefault(width, []).append(column)
-        self.columns = list(by_width.values())
-        self.sizes = [[n_categories[c] + N_SPECIAL for c in columns] for columns in self.columns]
+        for owner in range(n_owners):
+            by_width.setdefault(embedding_dims[first[owner]], []).append(owner)
+        self.vocabularies = list(by_width.values())
+        self.sizes = [
+            [n_categories[first[owner]] + N_SPECIAL for owner in own] for own in self.vocabularies
+        ]
+        # Where each vocabulary begins: its table, and the slot in it.
+        homes: dict[int, tuple[int, int]] = {}
         self.tables = nn.ParameterList()
         for index, (own, sizes) in enumerate(zip(by_width, self.sizes, strict=True)):
             width = own * max(copies, 1)
             starts = torch.tensor([0, *sizes[:-1]]).cumsum(0)
+            homes |= {
+                owner: (index, start)
+                for owner, start in zip(by_width[own], starts.tolist(), strict=True)
+            }
             self.register_buffer(f"offsets_{index}", starts, persistent=False)
             table = torch.empty(sum(sizes), width).normal_(std=0.01, generator=generator)
             table[torch.cat([starts + special for special in range(N_SPECIAL)])] = 0.0
@@ -141,10 +171,60 @@ class TablesBlock(Block):
             for name in ("base", "sums"):
                 sums = torch.zeros(len(sizes), width, dtype=torch.float64)
                 self.register_buffer(f"{name}_{index}", sums, persistent=False)
+        self.homes = [homes[owner] for owner in owners]
+        self._set_columns(list(range(n_columns)))
+        known = {owner: n_categories[column] for owner, column in first.items()}
+        self._mark(homes, known, hashed, frozen or {})
+        self._give(homes, vectors or {})
         self.tallied = False
         self.open_slots: list[Tensor | None] = [None] * len(self.tables)
         self.choose_sparse("auto")
         self.out_features = sum(embedding_dims)
+
+    def _set_columns(self, columns: list[int]) -> None:
+        """Note which columns a matrix of codes holds, and where each one's slots begin."""
+        self.n_single = len(columns)
+        self.columns: list[list[int]] = []
+        self.single: list[list[int]] = []
+        for index in range(len(self.tables)):
+            own = [k for k, column in enumerate(columns) if self.homes[column][0] == index]
+            self.single.append(own)
+            self.columns.append([columns[k] for k in own])
+            starts = torch.tensor([self.homes[columns[k]][1] for k in own], dtype=torch.int64)
+            self.register_buffer(f"starts_{index}", starts, persistent=False)
+
+    def _mark(
+        self,
+        homes: Mapping[int, tuple[int, int]],
+        sizes: Mapping[int, int],
+        hashed: Sequence[int],
+        frozen: Mapping[int, Any],
+    ) -> None:
+        """Set up marks of slots: those that training showed, and those that it is not to move."""
+        for owner in hashed:
+            index, start = homes[owner]
+            n = len(self.tables[index])
+            if not hasattr(self, f"shown_{index}"):
+                self.register_buffer(f"shown_{index}", torch.ones(n, dtype=torch.bool))
+            first = start + N_SPECIAL
+            self.get_buffer(f"shown_{index}")[first : first + sizes[owner]] = False
+        for owner, codes in frozen.items():
+            index, start = homes[owner]
+            if not hasattr(self, f"frozen_{index}"):
+                marks = torch.zeros(len(self.tables[index]), dtype=torch.bool)
+                self.register_buffer(f"frozen_{index}", marks, persistent=False)
+            self.get_buffer(f"frozen_{index}")[torch.as_tensor(codes) + start] = True
+
+    @torch.no_grad()
+    def _give(
+        self, homes: Mapping[int, tuple[int, int]], vectors: Mapping[int, tuple[Any, Any]]
+    ) -> None:
+        """Fill in given vectors, the same in all copies."""
+        for owner, (codes, values) in vectors.items():
+            index, start = homes[owner]
+            table = self.tables[index]
+            given = torch.as_tensor(values, dtype=table.dtype)
+            table[torch.as_tensor(codes) + start] = given.repeat(1, max(self.copies, 1))
 
     def choose_sparse(self, choice: str | bool) -> None:
         """Choose which tables pass sparse gradients, so that a step costs the slots it reads.
@@ -160,9 +240,9 @@ class TablesBlock(Block):
 
     def _slots(self, codes: Tensor, index: int) -> Tensor:
         """Return the slots of table `index` that a batch of codes reads: (B, columns)."""
-        columns = self.columns[index]
-        own = codes if len(columns) == self.n_columns else codes[:, columns]
-        return own + self.get_buffer(f"offsets_{index}")
+        columns = self.single[index]
+        own = codes if len(columns) == self.n_single else codes[:, columns]
+        return own + self.get_buffer(f"starts_{index}")
 
     def prepare(self, part: Tensor) -> Tensor:
         """Return the slots that rows read: codes (B, C) -> (B, C) int64, table after table."""
@@ -184,63 +264,94 @@ class TablesBlock(Block):
     def embed(self, prepared: Tensor) -> Tensor:
         """Look the slots up: (B, C) -> (B, out_features), with copies (B, c, out_features)."""
         parts, start = [], 0
-        for table, columns, sparse in zip(self.tables, self.columns, self.sparse, strict=True):
+        for index, columns in enumerate(self.single):
             stop = start + len(columns)
             own = prepared if len(self.tables) == 1 else prepared[:, start:stop]
-            found = lookup(table, own.flatten(), sparse)
-            if self.copies:  # a slot holds its copies side by side
-                by_column = found.view(own.shape[0], len(columns), self.copies, -1)
-                parts.append(by_column.transpose(1, 2).flatten(2))
-            else:
-                parts.append(found.view(own.shape[0], len(columns) * table.shape[1]))
+            parts.append(self._embed_cells(index, own))
             start = stop
         if not parts:
             shape = (prepared.shape[0], self.copies, 0) if self.copies else (prepared.shape[0], 0)
             return self.totals.new_empty(shape, dtype=torch.get_default_dtype())
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
 
+    def _embed_cells(self, index: int, slots: Tensor) -> Tensor:
+        """Return the vectors of slots of one table side by side, (B, columns) -> (B, [c,] all)."""
+        n, n_columns = slots.shape
+        found = self._look_up(index, slots, self.get_buffer(f"starts_{index}"))
+        if self.copies:  # a slot holds its copies side by side
+            by_column = found.view(n, n_columns, self.copies, found.shape[1] // self.copies)
+            return by_column.transpose(1, 2).flatten(2)
+        return found.view(n, n_columns * found.shape[1])
+
+    def _look_up(self, index: int, slots: Tensor, starts: Tensor | int) -> Tensor:
+        """Return the vectors of slots of one table, whose vocabularies begin at `starts`."""
+        if not self.training and hasattr(self, f"shown_{index}"):
+            shown = self.get_buffer(f"shown_{index}")
+            slots = torch.where(shown[slots], slots, starts + UNKNOWN)
+        slots = slots.flatten()
+        found = lookup(self.tables[index], slots, self.sparse[index])
+        if hasattr(self, f"frozen_{index}"):
+            frozen = self.get_buffer(f"frozen_{index}")
+            found = torch.where(frozen[slots].unsqueeze(1), found.detach(), found)
+        return found
+
     # What training showed ---------------------------------------------------------------------
+
+    def _all_slots(self, part: Tensor, index: int) -> Tensor:
+        """Return all slots of table `index` that rows read, (N,)."""
+        return self._slots(part, index).flatten()
 
     def touched(self, part: Tensor) -> dict[str, Tensor]:
         """Return the slots of the tables with sparse gradients that rows read, each once."""
         part = part.to(self.totals.device)
-        return {
-            f"tables.{index}": self._slots(part, index).flatten().unique()
-            for index, sparse in enumerate(self.sparse)
-            if sparse
-        }
+        found = {}
+        for index, sparse in enumerate(self.sparse):
+            if sparse:
+                slots = found[f"tables.{index}"] = self._all_slots(part, index).unique()
+                if hasattr(self, f"shown_{index}"):
+                    found[f"shown_{index}"] = slots
+        return found
 
     @torch.no_grad()
     def begin(self, part: Tensor) -> None:
         """Take what these rows read out of the sums, until `settle` puts it back as it is then."""
         if not self.tallied:
             self._recall()
-        for name, slots in self.touched(part).items():
-            index = int(name.removeprefix("tables."))
+        touched = self.touched(part)
+        for index in range(len(self.tables)):
+            slots = touched.get(f"tables.{index}")
+            if slots is None:
+                continue
             self.get_buffer(f"sums_{index}").sub_(self._sum(index, slots))
             self.open_slots[index] = slots
 
-    @torch.no_grad()
     def count(self, part: Tensor) -> None:
         """Count how often each category stands in the rows trained on."""
+        self._count(part, list(range(self.n_columns)))
+
+    @torch.no_grad()
+    def _count(self, codes: Tensor, columns: list[int]) -> None:
+        """Count the codes of some columns: (n, columns)."""
         if not self.tallied:
             self._recall()
         device = self.totals.device  # the rows may have stayed in the host's memory
+        owners = self.owners[columns]
         for special in range(N_SPECIAL):
-            self.special_seen[:, special] |= (part == special).any(0).to(device)
-        self.totals += (part >= N_SPECIAL).sum(0).to(device)
-        for index, columns in enumerate(self.columns):
-            counts, offsets = (
-                self.get_buffer(f"counts_{index}"),
-                self.get_buffer(f"offsets_{index}"),
-            )
-            # Column by column: no copy of all codes is made.
-            for column, start in zip(columns, offsets.tolist(), strict=True):
-                slots = part[:, column].long().to(device) + start
-                if 16 * len(slots) < len(counts):  # few rows of a stream: not the whole table
-                    counts.index_add_(0, slots, torch.ones_like(slots, dtype=counts.dtype))
-                else:
-                    counts += torch.bincount(slots, minlength=len(counts)).to(counts.dtype)
+            shown = (codes == special).any(0).to(device)
+            self.special_seen[owners[shown], special] = True
+        known = (codes >= N_SPECIAL).sum(0).to(device, self.totals.dtype)
+        self.totals.index_add_(0, owners, known)
+        # Column by column: no copy of all codes is made.
+        for k, column in enumerate(columns):
+            index, start = self.homes[column]
+            counts = self.get_buffer(f"counts_{index}")
+            slots = codes[:, k].long().to(device) + start
+            if 16 * len(slots) < len(counts):  # few rows of a stream: not the whole table
+                counts.index_add_(0, slots, torch.ones_like(slots, dtype=counts.dtype))
+            else:
+                counts += torch.bincount(slots, minlength=len(counts)).to(counts.dtype)
+            if hasattr(self, f"shown_{index}"):
+                self.get_buffer(f"shown_{index}")[slots] = True
 
     @torch.no_grad()
     def settle(self) -> None:
@@ -257,12 +368,12 @@ class TablesBlock(Block):
             else:
                 sums += self._sum(index, slots)
                 self.open_slots[index] = None
-            columns = self.columns[index]
-            totals = self.totals[columns].unsqueeze(1)
+            owners = self.vocabularies[index]
+            totals = self.totals[owners].unsqueeze(1)
             means = (self.get_buffer(f"base_{index}") + sums) / totals
             offsets = self.get_buffer(f"offsets_{index}")
             for special in range(N_SPECIAL):
-                wanted = ~self.special_seen[columns, special] & (totals[:, 0] > 0)
+                wanted = ~self.special_seen[owners, special] & (totals[:, 0] > 0)
                 table[offsets[wanted] + special] = means[wanted].to(table.dtype)
 
     def tallies(self) -> dict[str, Tensor]:
@@ -281,13 +392,13 @@ class TablesBlock(Block):
         self.tallied = True
 
     def _sum(self, index: int, slots: Tensor) -> Tensor:
-        """Sum slots times their counts by column, known categories only: (columns, width)."""
+        """Sum slots times their counts by vocabulary, known categories only: (V, width)."""
         offsets = self.get_buffer(f"offsets_{index}")
-        column = torch.bucketize(slots, offsets, right=True) - 1
-        known = slots - offsets[column] >= N_SPECIAL
-        slots, column = slots[known], column[known]
+        owner = torch.bucketize(slots, offsets, right=True) - 1
+        known = slots - offsets[owner] >= N_SPECIAL
+        slots, owner = slots[known], owner[known]
         counts = self.get_buffer(f"counts_{index}")[slots].double().unsqueeze(1)
-        return sum_slots(counts * self.tables[index][slots], column, len(offsets))
+        return sum_slots(counts * self.tables[index][slots], owner, len(offsets))
 
     def _sum_all(self, index: int, out: Tensor) -> None:
         """Do the same with all slots of a table."""
@@ -305,9 +416,9 @@ class TablesBlock(Block):
         whole, at the mean that it had.
         """
         self.tallied = True
-        for index, (columns, table) in enumerate(zip(self.columns, self.tables, strict=True)):
+        for index, (owners, table) in enumerate(zip(self.vocabularies, self.tables, strict=True)):
             offsets, base = self.get_buffer(f"offsets_{index}"), self.get_buffer(f"base_{index}")
-            for position, (column, start) in enumerate(zip(columns, offsets.tolist(), strict=True)):
-                unseen = (~self.special_seen[column]).nonzero().flatten().tolist()
+            for position, (owner, start) in enumerate(zip(owners, offsets.tolist(), strict=True)):
+                unseen = (~self.special_seen[owner]).nonzero().flatten().tolist()
                 if unseen:
-                    base[position] = self.totals[column] * table[start + unseen[0]]
+                    base[position] = self.totals[owner] * table[start + unseen[0]]
