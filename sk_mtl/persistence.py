@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
-from sk_mtl._checks import subclasses
+from sk_mtl._checks import Options, subclasses
 from sk_mtl._forms import ARRAY, from_json, to_json
 from sk_mtl._prediction import Fitted
 from sk_mtl._training import (
@@ -31,11 +31,8 @@ from sk_mtl._training import (
 from sk_mtl._version import __version__
 from sk_mtl._views import find_multi_task
 from sk_mtl.balancing import LossBalancer
-from sk_mtl.categorical import CategoricalEncoding
 from sk_mtl.data import ColumnEncoder, FeatureEncoder, Held, HoldOut
 from sk_mtl.nn import undrawn
-from sk_mtl.numeric import Encoding
-from sk_mtl.tasks import Task
 
 FORMAT = 2
 """Version of the file format of `save`."""
@@ -216,7 +213,7 @@ def trusted_types() -> list[str]:
     >>> "sk_mtl.architectures.mmoe.MMoE" in sk_mtl.trusted_types()
     True
     """
-    families = (PersistenceMixin, Task, Encoding, CategoricalEncoding, LossBalancer, ColumnEncoder)
+    families = (PersistenceMixin, Options, LossBalancer, ColumnEncoder)
     types = {cls for family in families for cls in subclasses(family)}
     types |= {Fitted, FeatureEncoder, HoldOut, Held}
     return sorted(f"{cls.__module__}.{cls.__qualname__}" for cls in types)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sk_mtl._training import Criterion, Objective, Training, make_net
 from sk_mtl.balancing import EqualBalancer
 from sk_mtl.data import Batch, BlockSpec, Rows
-from sk_mtl.nn import ExtractionLevel, Gates, StackedLinear, StackedMLP
+from sk_mtl.nn import DSelectGates, ExtractionLevel, Gates, StackedLinear, StackedMLP
 from sk_mtl.tasks import KINDS
 
 ESTIMATORS = {cls.__name__: cls for cls in conftest.ESTIMATORS}
@@ -217,11 +217,33 @@ def layers_of(mlp: StackedMLP):
     return [[(linear.weight[i], linear.bias[i]) for linear in linears] for i in range(linears[0].n)]
 
 
-def gates_of(gates: Gates):
+def gates_of(gates: Gates | DSelectGates):
+    """Return each gate as `reference.parts.gate` takes it."""
+    if isinstance(gates, DSelectGates):
+        return [dselect_of(gates, i) for i in range(gates.n_gates)]
     hidden = layers_of(gates.hidden)
     return [
         ([] if hidden is None else hidden[i], gates.scores.weight[i]) for i in range(gates.scores.n)
     ]
+
+
+def dselect_of(gates: DSelectGates, i):
+    """Return a DSelect-k gate: its hidden layers, and the affine functions of its scores."""
+    given = {"n_experts": gates.n_experts, "gamma": gates.gamma}
+    if gates.n_experts == 1:
+        return given | {"hidden": [], "selectors": []}
+    if hasattr(gates, "scores"):
+        hidden = layers_of(gates.hidden)
+        matrix, bias = gates.scores.weight[i], gates.scores.bias[i]
+    else:
+        hidden, matrix, bias = None, None, gates.bias[i]
+    k, m = gates.n_selectors, gates.n_bits
+
+    def score(row):
+        return bias[row] if matrix is None else (matrix[row], bias[row])
+
+    selectors = [([score(j * m + b) for b in range(m)], score(k * m + j)) for j in range(k)]
+    return given | {"hidden": [] if hidden is None else hidden[i], "selectors": selectors}
 
 
 def towers_of(towers):

@@ -14,10 +14,11 @@ from sk_mtl.base import (
     WIDTHS,
     MultiTaskEstimator,
     Range,
+    StrOptions,
     Units,
     parameter,
 )
-from sk_mtl.nn import ExtractionLevel
+from sk_mtl.nn import DSelectK, ExtractionLevel, check_gate
 
 
 class CGCBottom(nn.Module):
@@ -71,9 +72,11 @@ class CGC(MultiTaskEstimator):
         Widths of each expert's layers.
     gate_units : tuple of int, default=()
         Widths of hidden layers in the gates. The paper's gates are linear, without a bias.
+    gate : "softmax", "dselect_k" or DSelectK, default="softmax"
+        Kind of the gates. Those of DSelect-k mix a few experts only; `sk_mtl.nn.DSelectK` holds
+        their options, which can be set as ``gate__<option>``.
     expert_balance : float, default=0.0
-        Weight of a penalty for experts that no gate uses, see `sk_mtl.nn.ExpertBalance`; the
-        paper has none. `sk_mtl.inspection.expert_use` tells whether there are any.
+        Weight of a penalty for experts that no gate uses, see `sk_mtl.nn.ExpertBalance`.
     {common_parameters}
 
     Attributes
@@ -110,10 +113,12 @@ class CGC(MultiTaskEstimator):
     n_shared_experts: int = parameter(4, AT_LEAST_ZERO, search=Range(1, 6))
     expert_units: Units = parameter((64,), NON_EMPTY_UNITS, search=WIDTHS)
     gate_units: Units = parameter((), UNITS)
+    gate: Any = parameter("softmax", StrOptions({"softmax", "dselect_k"}), DSelectK)
     expert_balance: float = parameter(0.0, NON_NEGATIVE, search=Range(0.0, 0.1))
 
     def _check_architecture(self) -> None:
         self._check_any_positive("n_task_experts", "n_shared_experts")
+        check_gate(self.gate, self.gate_units)
 
     def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> nn.Module:
         return CGCBottom(
@@ -123,6 +128,7 @@ class CGC(MultiTaskEstimator):
             n_shared_experts=self.n_shared_experts,
             expert_units=self.expert_units,
             gate_units=self.gate_units,
+            gate=self.gate,
             expert_balance=self.expert_balance,
             **network,
         )

@@ -15,14 +15,15 @@ from sk_mtl.base import (
     WIDTHS,
     MultiTaskEstimator,
     Range,
+    StrOptions,
     Units,
     parameter,
 )
-from sk_mtl.nn import Gates, StackedMLP, mix
+from sk_mtl.nn import DSelectK, StackedMLP, check_gate, make_gates, mix
 
 
 class MMoEBottom(nn.Module):
-    """Experts that read the input, and a softmax gate per task over all of them.
+    """Experts that read the input, and a gate per task over all of them.
 
     Parameters
     ----------
@@ -30,16 +31,12 @@ class MMoEBottom(nn.Module):
         Width D of the input.
     n_tasks : int
         Number of tasks K.
-    n_experts : int
-        Number of experts.
-    expert_units : sequence of int
-        Widths of each expert's layers.
-    gate_units : sequence of int, default=()
-        Widths of the gates' hidden layers; none in the paper.
-    expert_balance : float, default=0.0
-        Weight of the penalty for unused experts, see `sk_mtl.nn.ExpertBalance`.
-    activation, dropout, batch_norm, n_members, generator
+    n_experts, expert_units, gate_units, gate, expert_balance
+        As in `MMoE`.
+    activation, n_members, generator
         As in `sk_mtl.nn.StackedMLP`.
+    **network
+        Further parameters of the experts' `sk_mtl.nn.StackedMLP`.
 
     Notes
     -----
@@ -54,34 +51,18 @@ class MMoEBottom(nn.Module):
         n_experts: int,
         expert_units: Sequence[int],
         gate_units: Sequence[int] = (),
+        gate: str | DSelectK = "softmax",
         expert_balance: float = 0.0,
         activation: str = "relu",
-        dropout: float = 0.0,
-        batch_norm: bool = False,
         n_members: int = 1,
         generator: torch.Generator | None = None,
+        **network: Any,
     ) -> None:
         super().__init__()
-        self.experts = StackedMLP(
-            n_experts,
-            in_features,
-            expert_units,
-            activation=activation,
-            dropout=dropout,
-            batch_norm=batch_norm,
-            n_members=n_members,
-            generator=generator,
-        )
-        self.gates = Gates(
-            n_tasks,
-            in_features,
-            n_experts,
-            gate_units,
-            balance=expert_balance,
-            activation=activation,
-            n_members=n_members,
-            generator=generator,
-        )
+        common: Any = {"activation": activation, "n_members": n_members, "generator": generator}
+        self.experts = StackedMLP(n_experts, in_features, expert_units, **common, **network)
+        common |= {"units": gate_units, "balance": expert_balance}
+        self.gates = make_gates(gate, n_tasks, in_features, n_experts, **common)
         self.out_features = self.experts.out_features
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,9 +89,11 @@ class MMoE(MultiTaskEstimator):
         Widths of each expert's layers.
     gate_units : tuple of int, default=()
         Widths of hidden layers in the gates. The paper's gates are linear, without a bias.
+    gate : "softmax", "dselect_k" or DSelectK, default="softmax"
+        Kind of the gates. Those of DSelect-k mix a few experts only; `sk_mtl.nn.DSelectK` holds
+        their options, which can be set as ``gate__<option>``.
     expert_balance : float, default=0.0
-        Weight of a penalty for experts that no gate uses, see `sk_mtl.nn.ExpertBalance`; the
-        paper has none. `sk_mtl.inspection.expert_use` tells whether there are any.
+        Weight of a penalty for experts that no gate uses, see `sk_mtl.nn.ExpertBalance`.
     {common_parameters}
 
     Attributes
@@ -145,7 +128,11 @@ class MMoE(MultiTaskEstimator):
     n_experts: int = parameter(8, AT_LEAST_ONE, search=Range(2, 12))
     expert_units: Units = parameter((64,), NON_EMPTY_UNITS, search=WIDTHS)
     gate_units: Units = parameter((), UNITS)
+    gate: Any = parameter("softmax", StrOptions({"softmax", "dselect_k"}), DSelectK)
     expert_balance: float = parameter(0.0, NON_NEGATIVE, search=Range(0.0, 0.1))
+
+    def _check_architecture(self) -> None:
+        check_gate(self.gate, self.gate_units)
 
     def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> nn.Module:
         return MMoEBottom(
@@ -154,6 +141,7 @@ class MMoE(MultiTaskEstimator):
             n_experts=self.n_experts,
             expert_units=self.expert_units,
             gate_units=self.gate_units,
+            gate=self.gate,
             expert_balance=self.expert_balance,
             **network,
         )

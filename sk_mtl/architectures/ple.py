@@ -15,10 +15,11 @@ from sk_mtl.base import (
     WIDTHS,
     MultiTaskEstimator,
     Range,
+    StrOptions,
     Units,
     parameter,
 )
-from sk_mtl.nn import ExtractionLevel
+from sk_mtl.nn import DSelectK, ExtractionLevel, check_gate
 
 
 class PLEBottom(nn.Module):
@@ -29,12 +30,8 @@ class PLEBottom(nn.Module):
 
     Parameters
     ----------
-    in_features : int
-        Width D of the input.
-    n_tasks : int
-        Number of tasks K.
-    n_levels : int
-        Number of levels.
+    in_features, n_tasks, n_levels : int
+        Width D of the input, number of tasks K, and number of levels.
     **level
         Further parameters of `sk_mtl.nn.ExtractionLevel`.
 
@@ -83,17 +80,17 @@ class PLE(MultiTaskEstimator):
     ----------
     n_levels : int, default=2
         Number of extraction levels. With one level the model is a `CGC`.
-    n_task_experts : int, default=4
-        Experts of each task, in each level.
-    n_shared_experts : int, default=4
-        Experts shared by all tasks, in each level.
+    n_task_experts, n_shared_experts : int, default=4
+        Experts of each task, and experts shared by all tasks, in each level.
     expert_units : tuple of int, default=(64,)
         Widths of each expert's layers.
     gate_units : tuple of int, default=()
         Widths of hidden layers in the gates. The paper's gates are linear, without a bias.
+    gate : "softmax", "dselect_k" or DSelectK, default="softmax"
+        Kind of the gates. Those of DSelect-k mix a few experts only; `sk_mtl.nn.DSelectK` holds
+        their options, which can be set as ``gate__<option>``.
     expert_balance : float, default=0.0
-        Weight of a penalty for experts that no gate uses, see `sk_mtl.nn.ExpertBalance`; the
-        paper has none. `sk_mtl.inspection.expert_use` tells whether there are any.
+        Weight of a penalty for experts that no gate uses, see `sk_mtl.nn.ExpertBalance`.
     {common_parameters}
 
     Attributes
@@ -136,20 +133,14 @@ class PLE(MultiTaskEstimator):
     n_shared_experts: int = parameter(4, AT_LEAST_ZERO, search=Range(1, 6))
     expert_units: Units = parameter((64,), NON_EMPTY_UNITS, search=WIDTHS)
     gate_units: Units = parameter((), UNITS)
+    gate: Any = parameter("softmax", StrOptions({"softmax", "dselect_k"}), DSelectK)
     expert_balance: float = parameter(0.0, NON_NEGATIVE, search=Range(0.0, 0.1))
 
     def _check_architecture(self) -> None:
         self._check_any_positive("n_task_experts", "n_shared_experts")
+        check_gate(self.gate, self.gate_units)
 
     def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> nn.Module:
-        return PLEBottom(
-            in_features,
-            n_tasks,
-            n_levels=self.n_levels,
-            n_task_experts=self.n_task_experts,
-            n_shared_experts=self.n_shared_experts,
-            expert_units=self.expert_units,
-            gate_units=self.gate_units,
-            expert_balance=self.expert_balance,
-            **network,
-        )
+        sizes = ("n_levels", "n_task_experts", "n_shared_experts", "expert_units", "gate_units")
+        given: dict[str, Any] = {n: getattr(self, n) for n in (*sizes, "gate", "expert_balance")}
+        return PLEBottom(in_features, n_tasks, **given, **network)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sk_mtl.nn.dselect import DSelectGates, DSelectK, make_gates
 from sk_mtl.nn.gating import Gates, mix
 from sk_mtl.nn.members import fold_members, unfold_members
 from sk_mtl.nn.stacked import StackedMLP
@@ -34,6 +35,8 @@ class ExtractionLevel(nn.Module):
         Widths of each expert's layers.
     gate_units : sequence of int, default=()
         Widths of the gates' hidden layers; none in the paper.
+    gate : "softmax", "dselect_k" or DSelectK, default="softmax"
+        Kind of the gates, see `Gates` and `DSelectGates`.
     expert_balance : float, default=0.0
         Weight of the penalties for unused experts, see `ExpertBalance`: one for the tasks' gates
         and one for the shared gate.
@@ -62,6 +65,7 @@ class ExtractionLevel(nn.Module):
         n_shared_experts: int,
         expert_units: Sequence[int],
         gate_units: Sequence[int] = (),
+        gate: str | DSelectK = "softmax",
         expert_balance: float = 0.0,
         last: bool = True,
         activation: str = "relu",
@@ -88,12 +92,15 @@ class ExtractionLevel(nn.Module):
                 generator=generator,
             )
 
-        def gates(experts: list[list[int]], streams: tuple[str, ...] | None = None) -> Gates:
-            return Gates(
+        def gates(
+            experts: list[list[int]], streams: tuple[str, ...] | None = None
+        ) -> Gates | DSelectGates:
+            return make_gates(
+                gate,
                 len(experts),
                 in_features,
                 len(experts[0]),
-                gate_units,
+                units=gate_units,
                 streams=streams,
                 experts=experts,
                 balance=expert_balance,

@@ -80,7 +80,36 @@ class Gates(nn.Module):
         return weights
 
 
-class ExpertBalance(nn.Module):
+class BatchPenalty(nn.Module):
+    """Base of penalties that a part of a network takes on the batches it sees in training.
+
+    The part holds one only if it has a penalty, and calls it with what the penalty is on;
+    `MultiTaskModule` finds it by its method `penalty`.
+    """
+
+    _value: Tensor | None = None
+
+    def forward(self, seen: Tensor) -> None:
+        """Compute the penalty of a batch, and keep it until it is asked for."""
+        self._value = self.measure(seen)
+
+    def measure(self, seen: Tensor, /) -> Tensor:
+        """Return the penalty of a batch, a scalar: the mean over rows and members."""
+        raise NotImplementedError
+
+    def penalty(self) -> Tensor:
+        """Return the penalty of the last batch, which can be asked for once."""
+        value, self._value = self._value, None
+        if value is None:
+            raise RuntimeError("no batch has passed in training mode since the last penalty()")
+        return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the last batch's penalty: a tensor with a graph cannot be copied."""
+        return {**super().__getstate__(), "_value": None}
+
+
+class ExpertBalance(BatchPenalty):
     r"""Penalty for experts that the gates of a level leave unused.
 
     The load of an expert is the weight that it gets, averaged over the batch's rows and over the
@@ -91,10 +120,11 @@ class ExpertBalance(nn.Module):
         \ell_e = \frac{1}{B\,|G_e|} \sum_{b} \sum_{k \in G_e} g^k(x_b)_e, \qquad
         \lambda \,\frac{\frac1E \sum_e (\ell_e - \bar\ell)^2}{\bar\ell^{\,2}}
 
-    Gates that read the same experts share one penalty, so that a task may still keep to some of
-    them as long as others use the rest. NOTE[DIFF]: Shazeer et al. have a single gate and sum over
-    rows and experts where we take means; a load is a mean over the gates that may choose the
-    expert, so that even gates cost nothing where some experts have more gates than others.
+    Gates that read the same experts share one penalty: a task may keep to some of them as long as
+    other tasks use the rest. NOTE[DIFF]: Shazeer et al. have a single gate, and sum over rows
+    where we take the mean, which makes no difference to the coefficient. Over gates a load is the
+    mean of those that may choose the expert, so that even gates cost nothing where some experts
+    have more gates than others.
 
     Parameters
     ----------
@@ -107,8 +137,22 @@ class ExpertBalance(nn.Module):
 
     Notes
     -----
-    Shape: (B, M * n_gates, n) -> nothing. `penalty` takes the graph of the last batch with it.
+    Shape: (B, M * n_gates, n), the gates' weights -> None
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sk_mtl.nn import ExpertBalance
+    >>> balance = ExpertBalance([(0, 1), (0, 1)], weight=1.0)
+    >>> balance(torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]))  # each gate has an expert of its own
+    >>> balance.penalty()
+    tensor(0.)
+    >>> balance(torch.tensor([[[1.0, 0.0], [1.0, 0.0]]]))
+    >>> balance.penalty()
+    tensor(1.)
     """
+
+    readers: Tensor
 
     def __init__(self, experts: Sequence[Sequence[int]], weight: float, n_members: int = 1) -> None:
         super().__init__()
@@ -116,25 +160,15 @@ class ExpertBalance(nn.Module):
         numbers = torch.tensor(experts).flatten()
         readers = torch.zeros(len(numbers), int(numbers.max()) + 1)
         readers[torch.arange(len(numbers)), numbers] = 1.0
-        # Sums a member's mean weights to loads; made from arguments, so no part of the state.
-        self.register_buffer("readers", readers / readers.sum(0).clamp_min(1), persistent=False)
-        self._loads: Tensor | None = None
+        # The product with it makes loads of mean weights. It follows from arguments: no state.
+        self.register_buffer("readers", readers / readers.sum(0), persistent=False)
 
-    def forward(self, weights: Tensor) -> None:
-        """Note the loads of a batch."""
+    def measure(self, weights: Tensor, /) -> Tensor:
+        """Return the penalty of the gates' weights, (B, M * n_gates, n)."""
         means = weights.mean(0).unflatten(0, (self.n_members, -1)).flatten(1)
-        self._loads = means @ self.readers
-
-    def penalty(self) -> Tensor:
-        """Return the penalty of the last batch; it can be asked for once."""
-        loads, self._loads = self._loads, None
-        assert loads is not None, "no batch has passed in training mode"
-        unevenness = loads.var(1, correction=0) / loads.mean(1).square()
-        return self.weight * unevenness.mean()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out the last batch: tensors with a graph can be neither copied nor stored."""
-        return {**super().__getstate__(), "_loads": None}
+        loads = means @ self.readers  # (M, E)
+        uneven = loads.var(1, correction=0) / loads.mean(1).square()
+        return self.weight * uneven.mean()
 
 
 def which_experts(

@@ -3,6 +3,7 @@
 from modules import level_of, levels_by_task
 
 from reference.extraction import run
+from sk_mtl.nn import DSelectK
 
 
 def bottom(bottom, rows, activation):
@@ -14,5 +15,8 @@ def by_task(bottom, n_tasks):
 
 
 VARIANTS = [
-    {"n_task_experts": m, "n_shared_experts": s} for m, s in ((0, 6), (4, 0), (4, 1), (1, 6))
+    *({"n_task_experts": m, "n_shared_experts": s} for m, s in ((0, 6), (4, 0), (4, 1), (1, 6))),
+    {"gate": DSelectK(gamma=12.0), "n_shared_experts": 1},
+    {"gate": DSelectK(conditioned=False, gamma=2.0), "gate_units": ()},
+    {"gate": "dselect_k", "n_task_experts": 1, "n_shared_experts": 0},
 ]

@@ -3,6 +3,7 @@
 from modules import gates_of, layers_of, share_out
 
 from reference.parts import gate, mixture, mlp
+from sk_mtl.nn import DSelectK
 
 
 def bottom(bottom, rows, activation):
@@ -16,3 +17,12 @@ def bottom(bottom, rows, activation):
 
 def by_task(bottom, n_tasks):
     return share_out(list(bottom.gates.parameters()), n_tasks), list(bottom.experts.parameters())
+
+
+VARIANTS = [
+    {"gate": DSelectK(n_selectors=3, gamma=12.0)},
+    {"gate": DSelectK(n_selectors=1, gamma=1.5), "n_experts": 4},
+    {"gate": DSelectK(conditioned=False, gamma=2.0), "gate_units": ()},
+    {"gate": "dselect_k", "n_experts": 1},
+    {"gate": "dselect_k", "n_experts": 2},
+]

@@ -2,6 +2,8 @@
 
 import torch
 
+import reference.dselect
+
 
 def linear(x, layer):
     matrix, bias = layer
@@ -15,7 +17,9 @@ def mlp(x, layers, activation):
 
 
 def gate(x, weights, activation):
-    """Softmax of W applied to x, or to its hidden layers' output."""
+    """Softmax of W applied to x, or to its hidden layers' output; or DSelect-k, a dict."""
+    if isinstance(weights, dict):
+        return reference.dselect.gate(mlp(x, weights["hidden"], activation), weights)
     hidden, matrix = weights
     scores = matrix @ mlp(x, hidden, activation)
     exponentials = [torch.exp(score) for score in scores]
