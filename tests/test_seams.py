@@ -313,3 +313,28 @@ def test_a_bottom_may_not_change_between_fits():
     model.set_params(bottom__n_experts=4)
     with pytest.raises(ValueError, match="`bottom` was MMoE"):
         model.fit(TABLE.X, TABLE.chain)
+
+
+@pytest.mark.parametrize("balancer", ["equal", "uncertainty", "gradnorm", "pcgrad"])
+def test_a_penalty_moves_as_much_with_any_balancer(balancer):
+    """Some balancers take its gradient with the losses' own, some after it: the same sum."""
+    Y = TABLE.Y[["income", "married"]]
+    params = {"batch_size": None, "max_epochs": 1, "optimizer": "sgd", "lr": 1e-3}
+    params |= {"dtype": "float64", "balancer": balancer}
+    moved = []
+    for cls in (SharedBottom, CappedBottom):
+        model = small(cls, **params).fit(TABLE.X, Y)
+        moved.append(torch.cat([p.detach().flatten() for p in model.module_.towers.parameters()]))
+    found = moved[1] - moved[0]
+    plain = small(SharedBottom, **params | {"balancer": "equal"}).fit(TABLE.X, Y)
+    capped = small(CappedBottom, **params | {"balancer": "equal"}).fit(TABLE.X, Y)
+    expected = torch.cat(
+        [
+            (q - p).detach().flatten()
+            for p, q in zip(
+                plain.module_.towers.parameters(), capped.module_.towers.parameters(), strict=True
+            )
+        ]
+    )
+    assert expected.abs().max() > 1e-5
+    assert_close(found, expected, rtol=1e-6, atol=1e-12)

@@ -25,12 +25,16 @@ class Step:
         and all shared parameters lie before it.
     present : Tensor of shape (K,) of bool, or None
         Which losses the batch says something of: those with a label in it. None: all.
+    penalty : Tensor or None
+        The network's own penalty, a scalar whose gradient is to be added as it is. Given only to
+        balancers that do not override `backward`; for others it has been added already.
     """
 
     shared: Sequence[nn.Parameter]
     own: Sequence[nn.Parameter]
     features: Tensor | None = None
     present: Tensor | None = None
+    penalty: Tensor | None = None
 
 
 class LossBalancer(nn.Module, ABC):
@@ -197,7 +201,10 @@ class LossBalancer(nn.Module, ABC):
         else:
             self.weights = weights.where(step.present, torch.nan)
             weights = weights.where(step.present, 0.0)
-        losses.backward(weights)
+        if step.penalty is None:
+            losses.backward(weights)
+        else:  # one way back through the network for both
+            torch.autograd.backward([losses, step.penalty], [weights, None])
         return loss.detach()
 
     def after_step(self, losses: Tensor) -> None:
