@@ -228,12 +228,13 @@ class FeatureEncoder:
         }
 
     def columns(self) -> dict[tuple[str, int], Any]:
-        """Return the columns' names by part and position in it."""
-        return {
-            (encoder.part, place): self.names_[j]
+        """Return the columns' names by part and position in it, in X's order."""
+        where = {
+            (encoder.part, place): j
             for encoder in self.encoders
             for place, j in enumerate(encoder.columns_)
         }
+        return {key: self.names_[where[key]] for key in sorted(where, key=where.__getitem__)}
 
     @property
     def spec_(self) -> dict[str, BlockSpec]:
