@@ -1,16 +1,80 @@
 """How much each task's gate leans on each expert."""
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
+from torch import nn
 
 from sk_mtl._training import predict_logits
 from sk_mtl.base import MultiTaskEstimator
 from sk_mtl.data import Rows
-from sk_mtl.nn import Gates
+
+MOST_NUMBERS = 32
+"""How many numbers a row of a heat map may show before they run into each other."""
+
+
+class GateOutput(NamedTuple):
+    """What one gate gave for some rows."""
+
+    level: int
+    """The level of the gate, from 1 on."""
+    stream: str
+    """Name of the task or stream whose gate it is."""
+    experts: tuple[int, ...] | None
+    """Numbers of its experts within the level; None of a gate whose factors scale a vector."""
+    weights: NDArray
+    """Of shape (n_samples, n_members, n_experts), or with factors in place of experts."""
+
+
+def run_gates(estimator: MultiTaskEstimator, X: ArrayLike) -> list[GateOutput]:
+    """Return what each gate of a fitted estimator gives for some rows, in the network's order.
+
+    A part of the network counts as gates if it has `streams` and returns (B, M * n_gates, n).
+    Gates are of one level if they are parts of the same module, and not entries of a list.
+    """
+    check_is_fitted(estimator)
+    # A copy that shares the weights: hooks on the network itself would see what other threads
+    # predict meanwhile.
+    module: Any = estimator.module_
+    tensors = [*module.parameters(), *module.buffers()]
+    twin = deepcopy(module, {id(tensor): tensor for tensor in tensors})
+    gates = {name: part for name, part in twin.named_modules() if hasattr(part, "streams")}
+    if not gates:
+        raise ValueError(
+            f"{type(estimator).__name__} has no gates; AdaTT, CGC, MLMMoE, MMoE, OMoE, PEPNet, PLE "
+            "and STEM have."
+        )
+    seen: dict[str, list[NDArray]] = {name: [] for name in gates}
+    for name, gate in gates.items():
+        gate.register_forward_hook(
+            lambda _module, _inputs, out, batches=seen[name]: batches.append(out.numpy(force=True))
+        )
+    table = estimator._read_rows(X)
+    rows = Rows(estimator._fitted_.encoder.transform(table), device=estimator.net_.device)
+    predict_logits(twin, rows)
+    n_extra = estimator.net_.criterion_.objective.extra_outputs
+    names = [*estimator.task_names_, *(f"<output {k}>" for k in range(n_extra))]
+    levels: dict[str, int] = {}
+    found = []
+    for name, gate in gates.items():
+        level = levels.setdefault(_level_of(twin, name), len(levels) + 1)
+        whole = np.concatenate(seen[name])
+        whole = whole.reshape(len(whole), module.n_members, -1, whole.shape[2])
+        known: Any = getattr(gate, "experts", None)
+        for position, stream in enumerate(gate.streams):
+            owner = names[stream] if isinstance(stream, int) else stream
+            experts = None if known is None else known[position]
+            found.append(GateOutput(level, owner, experts, whole[:, :, position]))
+    return found
+
+
+def _level_of(module: nn.Module, name: str) -> str:
+    """Return the name of the module whose gates are one level."""
+    parent = name.rpartition(".")[0]
+    return name if isinstance(module.get_submodule(parent), nn.ModuleList) else parent
 
 
 def gate_weights(estimator: MultiTaskEstimator, X: ArrayLike) -> dict[str, list[NDArray]]:
@@ -19,22 +83,35 @@ def gate_weights(estimator: MultiTaskEstimator, X: ArrayLike) -> dict[str, list[
     Parameters
     ----------
     estimator : MultiTaskEstimator
-        A fitted estimator with gates: `MMoE`, `CGC` or `PLE`.
+        A fitted estimator with gates: `AdaTT`, `CGC`, `MLMMoE`, `MMoE`, `OMoE`, `PLE` or `STEM`,
+        with any kind of gate; or `PEPNet`, whose gates give factors. An `ESMM`, `ESCM2` or `NISE`
+        on such a bottom has them too.
     X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
         Rows as the estimator takes them (in a pipeline: transformed by the steps before).
 
     Returns
     -------
     dict of str to list of ndarray of shape (n_samples, n_experts)
-        By task name, one array per extraction level; rows sum to one. A task's own experts come
-        before the shared ones. The gates of `PLE`'s shared stream stand under ``"<shared>"``.
+        By task name, one array per level where the task has a gate. A gate over experts has rows
+        that sum to one (of DSelect-k at most one, unless the number of experts is a power of
+        two). A task's own experts come before the shared ones; where a gate covers all tasks'
+        experts they stand in task order. Gates that are no task's own have names in brackets:
+        ``"<shared>"`` of a shared stream, or of the one gate of `OMoE`; ``"<level 2, expert 0>"``
+        of what an expert of `MLMMoE` reads; ``"<domain>"`` of `PEPNet`'s factors on the
+        embedding. The factors of `PEPNet` are between 0 and 2, one for each number that they
+        scale.
+
         Of several members the experts stand side by side, member after member, each weighed by
-        its share in the mean.
+        its share in the mean; factors stand side by side as they are.
 
     Raises
     ------
     ValueError
         If the architecture has no gates.
+
+    See Also
+    --------
+    expert_use : How much each expert is used, over all rows.
 
     Examples
     --------
@@ -47,36 +124,17 @@ def gate_weights(estimator: MultiTaskEstimator, X: ArrayLike) -> dict[str, list[
     >>> list(weights), weights["married"][0].shape
     (['high_income', 'married', 'log_wage'], (500, 4))
     """
-    check_is_fitted(estimator)
-    # A copy that shares the weights: hooks on the network itself would see what other threads
-    # predict meanwhile.
-    module: Any = estimator.module_
-    tensors = [*module.parameters(), *module.buffers()]
-    twin = deepcopy(module, {id(tensor): tensor for tensor in tensors})
-    gates = [part for part in twin.modules() if isinstance(part, Gates)]
-    if not gates:
-        raise ValueError(f"{type(estimator).__name__} has no gates; MMoE, CGC and PLE have.")
-    seen: list[list[NDArray]] = [[] for _ in gates]
-    for gate, batches in zip(gates, seen, strict=True):
-        gate.register_forward_hook(
-            lambda _module, _inputs, out, batches=batches: batches.append(out.numpy(force=True))
-        )
-    table = estimator._read_rows(X)
-    rows = Rows(estimator._fitted_.encoder.transform(table), device=estimator.net_.device)
-    predict_logits(twin, rows)
-    n_extra = estimator.net_.criterion_.objective.extra_outputs
-    names = [*estimator.task_names_, *(f"<output {k}>" for k in range(n_extra))]
     weights: dict[str, list[NDArray]] = {}
-    n_members = module.n_members
-    for gate, batches in zip(gates, seen, strict=True):
-        whole = np.concatenate(batches)
-        if n_members > 1:  # (n, M * gates, experts) -> (n, gates, M * experts)
-            by_member = whole.reshape(len(whole), n_members, -1, whole.shape[2])
-            whole = by_member.swapaxes(1, 2).reshape(len(whole), len(gate.streams), -1) / n_members
-        for position, stream in enumerate(gate.streams):
-            name = names[stream] if isinstance(stream, int) else stream
-            weights.setdefault(name, []).append(whole[:, position])
+    for gate in run_gates(estimator, X):
+        weights.setdefault(gate.stream, []).append(_side_by_side(gate))
     return weights
+
+
+def _side_by_side(gate: GateOutput) -> NDArray:
+    """Return the weights of all members in a row, each by its share in their mean."""
+    n_members = gate.weights.shape[1]
+    flat = gate.weights.reshape(len(gate.weights), -1)
+    return flat if n_members == 1 or gate.experts is None else flat / n_members
 
 
 class GateDisplay:
@@ -84,8 +142,10 @@ class GateDisplay:
 
     Parameters
     ----------
-    means : dict of str to list of ndarray of shape (n_experts,)
-        Mean weights, by task and level.
+    means : dict of str to list of (ndarray of shape (n_experts,) or None)
+        Mean weights, by task and level; None where a task has no gate.
+    what : str, default="expert"
+        What the gates weigh.
 
     Attributes
     ----------
@@ -95,14 +155,14 @@ class GateDisplay:
         One per level.
     """
 
-    def __init__(self, means: dict[str, list[NDArray]]) -> None:
-        self.means = means
+    def __init__(self, means: dict[str, list[NDArray | None]], what: str = "expert") -> None:
+        self.means, self.what = means, what
 
     @classmethod
     def from_estimator(
         cls, estimator: MultiTaskEstimator, X: ArrayLike, *, axes: Any = None
     ) -> "GateDisplay":
-        """Compute `gate_weights` and draw their means.
+        """Compute the gates' weights as `gate_weights` does, and draw their means.
 
         Parameters
         ----------
@@ -117,9 +177,13 @@ class GateDisplay:
         -------
         GateDisplay
         """
-        weights = gate_weights(estimator, X)
-        means = {name: [w.mean(axis=0) for w in levels] for name, levels in weights.items()}
-        return cls(means).plot(axes=axes)
+        gates = run_gates(estimator, X)
+        n_levels = max(gate.level for gate in gates)
+        means: dict[str, list[NDArray | None]] = {g.stream: [None] * n_levels for g in gates}
+        for gate in gates:
+            means[gate.stream][gate.level - 1] = _side_by_side(gate).mean(axis=0)
+        what = "unit" if any(gate.experts is None for gate in gates) else "expert"
+        return cls(means, what).plot(axes=axes)
 
     def plot(self, *, axes: Any = None) -> "GateDisplay":
         """Draw one heat map per level, tasks down and experts across.
@@ -141,19 +205,21 @@ class GateDisplay:
         self.axes_ = list(np.atleast_1d(np.asarray(axes, dtype=object)).ravel())
         self.figure_ = self.axes_[0].figure
         for level, ax in enumerate(self.axes_[:n_levels]):
-            rows = {name: m[level] for name, m in self.means.items() if len(m) > level}
+            of_level = ((n, m[level]) for n, m in self.means.items() if len(m) > level)
+            rows = {name: mean for name, mean in of_level if mean is not None}
             width = max(map(len, rows.values()))
             grid = np.full((len(rows), width), np.nan)
             for position, mean in enumerate(rows.values()):
                 grid[position, : len(mean)] = mean
             image = ax.imshow(grid, aspect="auto", cmap="viridis", vmin=0.0)
             for (row, column), value in np.ndenumerate(grid):
-                if not np.isnan(value):
+                if width <= MOST_NUMBERS and not np.isnan(value):
                     color = "white" if value < np.nanmax(grid) / 2 else "black"
                     ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
             ax.set_yticks(range(len(rows)), list(rows))
-            ax.set_xticks(range(width))
-            ax.set_xlabel("expert")
+            if width <= MOST_NUMBERS:
+                ax.set_xticks(range(width))
+            ax.set_xlabel(self.what)
             ax.set_title("mean gate weight" + (f", level {level + 1}" if n_levels > 1 else ""))
             self.figure_.colorbar(image, ax=ax)
         return self
