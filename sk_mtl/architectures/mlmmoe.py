@@ -66,9 +66,9 @@ class MLMMoEBottom(nn.Module):
             streams: Sequence[int | str] = range(n_tasks)
             if level < n_levels:
                 streams = [f"<level {level + 1}, expert {i}>" for i in range(n_experts)]
-            sizes = (len(streams), in_features, n_experts, gate_units)
             self.experts.append(experts)
-            self.gates.append(Gates(*sizes, streams=streams, balance=expert_balance, **common))
+            own: Any = {"streams": streams, "balance": expert_balance, **common}
+            self.gates.append(Gates(len(streams), in_features, n_experts, gate_units, **own))
             width = experts.out_features
         self.out_features = width
 
@@ -88,13 +88,12 @@ class MLMMoEBottom(nn.Module):
 class MLMMoE(MultiTaskEstimator):
     r"""Multi-level MMoE (ML-MMoE): several levels of shared experts, a gate per task at the end.
 
-    Between two levels each expert has a gate of its own, which mixes what the level before found.
-    All gates read the input of the first level. With one level the model is an `MMoE`.
+    An expert reads a mixture of the level before by a gate of its own. All gates read the input.
 
     Parameters
     ----------
     n_levels : int, default=2
-        Number of levels.
+        Number of levels; with one the model is an `MMoE`.
     n_experts : int, default=8
         Number of experts in each level, all shared.
     expert_units : tuple of int, default=(64,)
@@ -121,8 +120,7 @@ class MLMMoE(MultiTaskEstimator):
     .. math:: z^{l+1}_j = \sum_i \mathrm{softmax}(W^{l}_j x)_i\, f^{l}_i(z^{l}_i), \qquad
         y_k = t_k(z^{N+1}_k)
 
-    The definition is that of the code to the reference, which compares with the model as a
-    baseline. NOTE[DIFF]: the levels there may differ in width and number of experts.
+    This is the baseline in the code to the reference. NOTE[DIFF]: levels there may differ in size.
 
     References
     ----------

@@ -28,3 +28,5 @@ def by_task(bottom, n_tasks):
 
 
 VARIANTS = [{"n_levels": 1}]
+# With three, a tower of four units may be dead from the start.
+OPTIONS = {"n_experts": 4}

@@ -17,3 +17,7 @@ def bottom(bottom, rows, activation):
 
 def by_task(bottom, n_tasks):
     return [[] for _ in range(n_tasks)], list(bottom.parameters())
+
+
+# With three, a tower of four units may be dead from the start.
+OPTIONS = {"n_experts": 4}
