@@ -28,6 +28,7 @@ from conftest import (
     assert_equal_state,
     by_pickle,
     everywhere,
+    is_ordered,
     known_to,
     per_row,
     said,
@@ -631,11 +632,16 @@ def test_what_one_task_owns_counts_as_shared(cls, sizes):
         if not any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
     }
     reached, shared = reached_by(module, len(kinds)), set(module.shared_parameters())
+    sparse = any((reached[parameter] == 0).any() for parameter in names)  # gates of zero
     for parameter, name in names.items():
         if parameter in shared:
-            assert (reached[parameter] > 1).all(), f"{name} is shared, and one task moves it"
+            # Where tasks follow one another, nobody follows the last part of a stack.
+            several = reached[parameter] > 1
+            enough = several.any() if sparse or is_ordered(cls) else several.all()
+            assert enough, f"{name} is shared, and one task moves it"
         elif not name.startswith("towers."):
-            assert (reached[parameter] == 1).all(), f"{name} is one task's, and others move it"
+            alone = reached[parameter] <= 1 if sparse else reached[parameter] == 1
+            assert alone.all(), f"{name} is one task's, and others move it"
 
 
 # D. Losses, missing labels, weights ---------------------------------------------------------------
@@ -775,7 +781,8 @@ def check_steps_and_records(cls):
     model = make_small(cls, batch_size=8, **given).fit(X, Y, weight, **held_out)
     steps = model.net_.history[-1, "batches", :, "train_loss"]
     assert len(steps) == 8
-    np.testing.assert_allclose(np.mean(steps), model.history_["train_loss"], rtol=1e-8)
+    penalty = model.history_.get("train_penalty", 0.0)  # a batch's loss is with it
+    np.testing.assert_allclose(np.mean(steps), model.history_["train_loss"] + penalty, rtol=1e-8)
 
 
 @pytest.mark.parametrize("cls", per_row())
@@ -984,7 +991,9 @@ def test_recorded_losses_depend_on_the_batch_size(cls):
     weight = np.random.default_rng(0).random(Y.shape)
     given = {"lr": 1e-12, "max_epochs": 1, "validation_fraction": 0.4, "dtype": "float64"}
     recorded = [
-        make_small(cls, batch_size=size, **given).fit(X, Y, weight).history_.drop(columns="dur")
+        make_small(cls, batch_size=size, **given)
+        .fit(X, Y, weight)
+        .history_.drop(columns=["dur", "train_penalty"], errors="ignore")  # that one is by steps
         for size in (7, 16, None)
     ]
     pd.testing.assert_frame_equal(recorded[0], recorded[2], rtol=1e-8)

@@ -162,7 +162,7 @@ class TestParticularTasks:
 
 @pytest.mark.parametrize("cls", [cls for cls in PARTICULAR if is_chain(cls)])
 def test_a_chain_refuses_one_task(cls, table):
-    with pytest.raises(ValueError, match="needs (at least|exactly) two tasks"):
+    with pytest.raises(ValueError, match=r"needs (at least|exactly) two tasks"):
         small(cls).fit(table.X, table.chain["click"])
 
 
