@@ -33,8 +33,8 @@ class AITMBottom(nn.Module):
         Widths of each task's network; the last one is H.
     attention_init : float or "glorot", default=0.01
         How the matrices of the attention start, see `sk_mtl.nn.StepTransfer`.
-    n_members, generator, **network
-        As in `sk_mtl.nn.StackedMLP`, with `activation`, `dropout` and `batch_norm`.
+    n_members, **network
+        As in `sk_mtl.nn.StackedMLP`: `activation`, `dropout`, `batch_norm` and `generator`.
 
     Notes
     -----
@@ -49,12 +49,11 @@ class AITMBottom(nn.Module):
         units: Sequence[int],
         attention_init: float | str = 0.01,
         n_members: int = 1,
-        generator: torch.Generator | None = None,
         **network: Any,
     ) -> None:
         super().__init__()
         self.n_tasks, self.n_members = n_tasks, n_members
-        network |= {"n_members": n_members, "generator": generator}
+        network["n_members"] = n_members
         # Apart from the others, since the last task's loss alone reaches it.
         self.last = StackedMLP(1, in_features, units, **network)
         self.out_features = width = self.last.out_features
@@ -90,8 +89,8 @@ class AITM(ChainEstimator):
     bottom_units : tuple of int, default=(128, 64, 32)
         Widths of each task's network.
     calibrator : float, default=0.6
-        Weight of the penalty. 0: none; then the tasks, still in an order, may be of any kind and
-        number, and labels that others would imply are not filled in.
+        Weight of the penalty. 0: none; then ordered tasks of any kind and number, one too, may
+        come, and labels that others would imply are not filled in.
     attention_init : float or "glorot", default=0.01
         Standard deviation of the attention's first weights. With the paper's, later steps start
         some 20 times smaller than the first; with "glorot" they do not.

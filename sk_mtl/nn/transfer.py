@@ -55,11 +55,11 @@ class StepAttention(nn.Module):
     def forward(self, own: Tensor, handed: Tensor) -> Tensor:
         """Return the mixture of the two."""
         both = torch.cat([own, handed])  # (2 B, M, H), so that one product serves for both
-        first, second, value = self.maps(both).unflatten(1, (-1, 3)).unbind(2)
+        mapped = self.maps(both).unflatten(1, (-1, 3)).unflatten(0, (2, -1))  # (2, B, M, 3, H)
+        first, second, value = mapped.unbind(3)
         scores = (first * second).sum(-1) / math.sqrt(own.shape[-1])
-        weights = self.softmax(torch.stack(scores.chunk(2), dim=-1)).unsqueeze(-2)
-        own_value, handed_value = value.chunk(2)
-        return weights[..., 0] * own_value + weights[..., 1] * handed_value
+        weights = self.softmax(scores.movedim(0, -1)).movedim(-1, 0).unsqueeze(-1)
+        return (weights * value).sum(0)
 
 
 class StepTransfer(nn.Module):

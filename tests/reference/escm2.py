@@ -46,7 +46,7 @@ def terms(logits, labels, weights, method, cvr_weight=0.1, ctcvr_weight=1.0, cli
         sums[1] = sums[1] + w * cross_entropy(p_click * p_rate, conversion)
         if not knows_click:
             continue
-        propensity = max(float(p_click), clip)
+        propensity = max(p_click.item(), clip)
         delta = cross_entropy(p_rate, conversion)
         if method == "ips":
             if click == 1:

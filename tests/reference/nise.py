@@ -40,5 +40,5 @@ def terms(logits, labels, weights, *, training):
         sums[1] = sums[1] + w * loss
         counts[1] += w
     first, second = sums[0] / counts[0], sums[1] / counts[1]
-    factor = min(float(first) / float(second), 50.0) if training else 1.0
+    factor = min(first.item() / second.item(), 50.0) if training else 1.0
     return first, factor * second
