@@ -919,3 +919,20 @@ def test_plain_categories_stay_an_array():
     plain = encoder_of(X, "from_dtype").specs()["categorical"]
     assert plain.kind == "tables"
     assert set(plain.options) == {"n_categories", "embedding_dims"}
+
+
+def test_cells_are_looked_at_in_pieces(monkeypatch):
+    """Integers and gaps in one piece, floats in another: one category stays one."""
+    X = pd.DataFrame({"x": pd.Series([[1, 2], [], [2, None], [3.0], None, [1]], dtype=object)})
+    whole = encoder_of(X, {"x": Bag(min_frequency=2)})
+    assert whole.categories_[0].tolist() == [1, 2]
+    monkeypatch.setattr("sk_mtl.data.categories.PIECE", 1)
+    pieces = encoder_of(X, {"x": Bag(min_frequency=2)})
+    assert pieces.categories_[0].tolist() == [1, 2]
+    assert encoder_of(X, {"x": Bag()}).categories_[0].tolist() == [1, 2, 3]
+
+
+def test_the_column_of_a_shared_vocabulary_is_named():
+    X = pd.DataFrame({"a": [1, 2], "b": [0.5, 1.0]})
+    with pytest.raises(ValueError, match="Column 'b' is declared categorical"):
+        encoder_of(X, dict.fromkeys("ab", Categories(vocabulary="v")))

@@ -19,6 +19,7 @@ from sk_mtl.data.lookup import (
     Lookup,
     as_index,
     encode_cells,
+    of_one_type,
 )
 from sk_mtl.data.vocabularies import (
     Members,
@@ -34,6 +35,9 @@ from sk_mtl.data.vocabularies import (
     refuse_fractions,
 )
 from sk_mtl.numeric.values import auto_embedding_dim
+
+PIECE = 2**16
+"""Cells with several categories that are looked at at once."""
 
 
 class CategoryEncoder(ColumnEncoder):
@@ -161,26 +165,31 @@ class CategoryEncoder(ColumnEncoder):
         name = self.names_[group.columns[0]]
         frozen: NDArray = np.zeros(0, dtype=np.int64)
         known = pd.Index([], dtype=object)
-        has_rare, sizes = False, dict.fromkeys(group.columns, 0)
+        has_rare = False
+        sizes: dict[int, int] = {}
 
-        def columns() -> Iterator[pd.Series]:
+        def columns() -> Iterator[tuple[pd.Series, Any]]:
             for c in group.columns:
-                values = table.column(self.columns_[c], rows)
-                if self.poolings_[c] is None:
-                    sizes[c] = len(values)
-                    yield values
-                else:
-                    members = self._members(c, values)
-                    sizes[c] = int(members.lengths.clip(min=1).sum())  # an empty cell counts as one
-                    yield members.values
+                values, sizes[c] = table.column(self.columns_[c], rows), 0
+                several = self.poolings_[c] is not None
+                step = PIECE if several else max(len(values), 1)
+                for start in range(0, len(values), step):
+                    piece = values if step >= len(values) else values.iloc[start : start + step]
+                    if several:
+                        members = self._members(c, piece)
+                        sizes[c] += int(members.lengths.clip(min=1).sum())  # an empty cell is one
+                        piece = members.values
+                    else:
+                        sizes[c] = len(piece)
+                    yield piece, self.names_[c]
 
         if group.n_slots is not None:
-            for values in columns():
-                refuse_fractions(values, name)
+            for values, whose in columns():
+                refuse_fractions(values, whose)
         else:
-            known = seen = learn(columns(), name)
+            known = seen = learn(columns())
             if group.has_rule:
-                known = keep_frequent(seen, columns(), sum(sizes.values()), group, name)
+                known = keep_frequent(seen, columns(), sum(sizes.values()), group)
             if group.vectors is not None:
                 known = add_given(known, seen, group.vectors, name)
                 codes = given_codes(known, group.vectors, name)
@@ -282,10 +291,9 @@ class CategoryEncoder(ColumnEncoder):
 
     def transform_few(self, table: Table, cells: list[list[Any]]) -> "NDArray | Bags | None":
         """Encode cell by cell, or return None where a column has to be looked at."""
-        several = self._places(several=True)
-        if not several:
+        if not any(self.poolings_):
             return encode_cells(cells, self.columns_, self.lookups)
-        single = self._places(several=False)
+        single, several = self._places(several=False), self._places(several=True)
         codes = encode_cells(
             cells, [self.columns_[c] for c in single], [self.lookups[c] for c in single]
         )
@@ -295,8 +303,9 @@ class CategoryEncoder(ColumnEncoder):
         for c in several:
             own = [row[self.columns_[c]] for row in cells]
             bags = [*map(as_plain, read_cells(own, self.names_[c], self.separators_[c]))]
-            known = self.lookups[c].codes([value for bag in bags for value in bag])
-            if None in known:
+            members, lookup = [value for bag in bags for value in bag], self.lookups[c]
+            known = [lookup.code(value) for value in members]
+            if None in known or (isinstance(lookup, HashLookup) and not of_one_type(members)):
                 return None
             sizes = np.array([len(bag) for bag in bags], dtype=np.int64)
             found[c] = np.array(known, dtype=np.int64), sizes

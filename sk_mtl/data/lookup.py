@@ -114,7 +114,8 @@ class Lookup(NamedTuple):
 
     def code(self, value: Any) -> int | None:
         """Return a value's code, or None where that depends on more than the value."""
-        if _is_missing(value):
+        absent = value is None or value is pd.NA or value is pd.NaT
+        if absent or (type(value) is float and value != value):
             return MISSING
         if type(value) is not self.kind:
             return None
@@ -122,10 +123,6 @@ class Lookup(NamedTuple):
             return self.index.get_loc(value) + FIRST_KNOWN
         except KeyError:
             return UNKNOWN
-
-    def codes(self, cells: list[Any]) -> list[int | None]:
-        """Return the codes of some cells of one column, None as `code` does."""
-        return [self.code(value) for value in cells]
 
     def encode(self, values: pd.Series, name: Any) -> NDArray:
         """Return the codes of a column, (n,)."""
@@ -183,12 +180,12 @@ class HashLookup(NamedTuple):
 
     size: int
 
-    def codes(self, cells: list[Any]) -> list[int | None]:
-        """Return the codes of some cells of one column, None where they depend on its dtype."""
-        kinds = {type(value) for value in cells if not _is_missing(value)}
-        if len(kinds) > 1 or not kinds <= {str, int, float, bool}:
-            return [None] * len(cells)
-        return [MISSING if _is_missing(value) else self._code(value) for value in cells]
+    def code(self, value: Any) -> int | None:
+        """Return a value's code, or None where that depends on more than the value."""
+        absent = value is None or value is pd.NA or value is pd.NaT
+        if absent or (type(value) is float and value != value):
+            return MISSING
+        return self._code(value) if type(value) in (str, int, float, bool) else None
 
     def encode(self, values: pd.Series, name: Any) -> NDArray:
         """Return the codes of a column, (n,)."""
@@ -230,11 +227,6 @@ class HashLookup(NamedTuple):
             return self._code(value)
         except TypeError as error:
             raise TypeError(f"Column {name!r} holds {error}; make strings of them.") from error
-
-
-def _is_missing(value: Any) -> bool:
-    absent = value is None or value is pd.NA or value is pd.NaT
-    return absent or (type(value) is float and value != value)
 
 
 def refuse_unhashable(values: pd.Series | pd.Index, name: Any) -> None:
@@ -310,13 +302,19 @@ def encode_cells(
     cells: list[list], columns: Sequence[int], lookups: Sequence[Lookup | HashLookup]
 ) -> NDArray | None:
     """Return the codes of some columns of rows of cells, (n, C), or None if one has none."""
-    codes = np.empty((len(cells), len(columns)), dtype=np.int64)
-    for c, (j, at) in enumerate(zip(columns, lookups, strict=True)):
-        found = at.codes([row[j] for row in cells])
-        if None in found:
-            return None
-        codes[:, c] = np.array(found)
-    return codes
+    codes = [[at.code(row[j]) for j, at in zip(columns, lookups, strict=True)] for row in cells]
+    if any(code is None for row in codes for code in row):
+        return None
+    if len(cells) > 1:
+        for j, at in zip(columns, lookups, strict=True):
+            if isinstance(at, HashLookup) and not of_one_type([row[j] for row in cells]):
+                return None
+    return np.array(codes, dtype=np.int64)
+
+
+def of_one_type(cells: list[Any]) -> bool:
+    """Whether cells have one type, so that a column of them changes none of their values."""
+    return len(set(map(type, cells)) - {type(None)}) <= 1
 
 
 def encode_numbers(cells: list[list], columns: Sequence[int]) -> NDArray | None:

@@ -86,18 +86,21 @@ def group_columns(kinds: Sequence[CategoricalEncoding], names: Sequence[Any]) ->
     return found
 
 
-def learn(columns: Iterable[pd.Series], name: Any) -> pd.Index:
-    """Return the sorted categories that stand in some columns."""
-    found = [distinct(values, name) for values in columns]
+def learn(columns: Iterable[tuple[pd.Series, Any]]) -> pd.Index:
+    """Return the sorted categories that stand in some columns, or pieces of them, with names."""
+    found = [index for index in (distinct(*column) for column in columns) if len(index)]
+    if not found:
+        return pd.Index([], dtype=object)
     if len(found) == 1:
         return found[0]
     if len({index.dtype for index in found}) > 1:  # whole numbers, some of them read as floats
         found = [_as_integers(index) for index in found]
-    values = pd.concat([pd.Series(index) for index in found if len(index)] or [pd.Series(found[0])])
-    return distinct(infer_numbers(values), name)
+    return distinct(infer_numbers(pd.concat([pd.Series(index) for index in found])), "")
 
 
 def _as_integers(index: pd.Index) -> pd.Index:
+    if index.dtype.kind in "iu" and not isinstance(index.dtype, np.dtype):  # no gap is left
+        return index.astype(f"{index.dtype.kind}8")
     if index.dtype.kind != "f" or not len(index) or np.abs(index).max() >= 2**63:
         return index
     return index.astype(np.int64)
@@ -150,13 +153,15 @@ def refuse_fractions(values: pd.Series, name: Any) -> None:
 
 
 def keep_frequent(
-    index: pd.Index, columns: Iterable[pd.Series], n: int, vocabulary: Vocabulary, name: Any
+    index: pd.Index, columns: Iterable[tuple[pd.Series, Any]], n: int, vocabulary: Vocabulary
 ) -> pd.Index:
-    """Return the categories that are not infrequent, by their counts in all columns of n cells."""
+    """Return the categories that are not infrequent, by their counts in columns of n cells."""
     lookup = Lookup.of(index)
     counts = np.zeros(len(index) + FIRST_KNOWN, dtype=np.int64)
-    for values in columns:
-        counts += np.bincount(lookup.encode(values, name), minlength=len(counts))
+    for column in columns:
+        counts += np.bincount(lookup.encode(*column), minlength=len(counts))
+    # NOTE[DIFF] scikit-learn's rule takes a missing value for a category; here it is none, and
+    # counts only in the number of rows that a share is of.
     rule = vocabulary.max_categories, vocabulary.min_frequency
     return index[~infrequent(counts[FIRST_KNOWN:], n, *rule)]
 

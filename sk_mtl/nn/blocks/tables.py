@@ -172,6 +172,7 @@ class TablesBlock(Block):
                 sums = torch.zeros(len(sizes), width, dtype=torch.float64)
                 self.register_buffer(f"{name}_{index}", sums, persistent=False)
         self.homes = [homes[owner] for owner in owners]
+        self.each_alone = n_owners == n_columns
         self._set_columns(list(range(n_columns)))
         known = {owner: n_categories[column] for owner, column in first.items()}
         self._mark(homes, known, hashed, frozen or {})
@@ -201,16 +202,20 @@ class TablesBlock(Block):
         frozen: Mapping[int, Any],
     ) -> None:
         """Set up marks of slots: those that training showed, and those that it is not to move."""
+        self.marks_shown = [False] * len(self.tables)
+        self.marks_frozen = [False] * len(self.tables)
         for owner in hashed:
             index, start = homes[owner]
             n = len(self.tables[index])
-            if not hasattr(self, f"shown_{index}"):
+            if not self.marks_shown[index]:
+                self.marks_shown[index] = True
                 self.register_buffer(f"shown_{index}", torch.ones(n, dtype=torch.bool))
             first = start + N_SPECIAL
             self.get_buffer(f"shown_{index}")[first : first + sizes[owner]] = False
         for owner, codes in frozen.items():
             index, start = homes[owner]
-            if not hasattr(self, f"frozen_{index}"):
+            if not self.marks_frozen[index]:
+                self.marks_frozen[index] = True
                 marks = torch.zeros(len(self.tables[index]), dtype=torch.bool)
                 self.register_buffer(f"frozen_{index}", marks, persistent=False)
             self.get_buffer(f"frozen_{index}")[torch.as_tensor(codes) + start] = True
@@ -277,7 +282,8 @@ class TablesBlock(Block):
     def _embed_cells(self, index: int, slots: Tensor) -> Tensor:
         """Return the vectors of slots of one table side by side, (B, columns) -> (B, [c,] all)."""
         n, n_columns = slots.shape
-        found = self._look_up(index, slots, self.get_buffer(f"starts_{index}"))
+        starts = self.get_buffer(f"starts_{index}") if self.marks_shown[index] else 0
+        found = self._look_up(index, slots, starts)
         if self.copies:  # a slot holds its copies side by side
             by_column = found.view(n, n_columns, self.copies, found.shape[1] // self.copies)
             return by_column.transpose(1, 2).flatten(2)
@@ -285,12 +291,12 @@ class TablesBlock(Block):
 
     def _look_up(self, index: int, slots: Tensor, starts: Tensor | int) -> Tensor:
         """Return the vectors of slots of one table, whose vocabularies begin at `starts`."""
-        if not self.training and hasattr(self, f"shown_{index}"):
+        if self.marks_shown[index] and not self.training:
             shown = self.get_buffer(f"shown_{index}")
             slots = torch.where(shown[slots], slots, starts + UNKNOWN)
         slots = slots.flatten()
         found = lookup(self.tables[index], slots, self.sparse[index])
-        if hasattr(self, f"frozen_{index}"):
+        if self.marks_frozen[index]:
             frozen = self.get_buffer(f"frozen_{index}")
             found = torch.where(frozen[slots].unsqueeze(1), found.detach(), found)
         return found
@@ -308,7 +314,7 @@ class TablesBlock(Block):
         for index, sparse in enumerate(self.sparse):
             if sparse:
                 slots = found[f"tables.{index}"] = self._all_slots(part, index).unique()
-                if hasattr(self, f"shown_{index}"):
+                if self.marks_shown[index]:
                     found[f"shown_{index}"] = slots
         return found
 
@@ -335,22 +341,28 @@ class TablesBlock(Block):
         if not self.tallied:
             self._recall()
         device = self.totals.device  # the rows may have stayed in the host's memory
-        owners = self.owners[columns]
-        for special in range(N_SPECIAL):
-            shown = (codes == special).any(0).to(device)
-            self.special_seen[owners[shown], special] = True
-        known = (codes >= N_SPECIAL).sum(0).to(device, self.totals.dtype)
-        self.totals.index_add_(0, owners, known)
+        shown = [(codes == special).any(0).to(device) for special in range(N_SPECIAL)]
+        known = (codes >= N_SPECIAL).sum(0).to(device)
+        if self.each_alone and len(columns) == self.n_columns:
+            for special in range(N_SPECIAL):
+                self.special_seen[:, special] |= shown[special]
+            self.totals += known
+        else:
+            owners = self.owners[columns]
+            for special in range(N_SPECIAL):
+                self.special_seen[owners[shown[special]], special] = True
+            self.totals.index_add_(0, owners, known.to(self.totals.dtype))
+        counts_of = [self.get_buffer(f"counts_{index}") for index in range(len(self.tables))]
         # Column by column: no copy of all codes is made.
         for k, column in enumerate(columns):
             index, start = self.homes[column]
-            counts = self.get_buffer(f"counts_{index}")
+            counts = counts_of[index]
             slots = codes[:, k].long().to(device) + start
             if 16 * len(slots) < len(counts):  # few rows of a stream: not the whole table
                 counts.index_add_(0, slots, torch.ones_like(slots, dtype=counts.dtype))
             else:
                 counts += torch.bincount(slots, minlength=len(counts)).to(counts.dtype)
-            if hasattr(self, f"shown_{index}"):
+            if self.marks_shown[index]:
                 self.get_buffer(f"shown_{index}")[slots] = True
 
     @torch.no_grad()
