@@ -288,7 +288,7 @@ class MultiTaskNet(NeuralNet):
             for term, mean in zip(self.criterion_.names, weights, strict=False):
                 history.record(f"weight_{term}", mean)
             if tally.penalties:
-                history.record("train_penalty", torch.stack(tally.penalties).mean().item())
+                history.record("train_penalty", tally.penalty())
 
     def on_epoch_begin(self, net: Any, *args: Any, **kwargs: Any) -> None:
         """Begin a row of the history; of epochs before the last one batches are forgotten."""

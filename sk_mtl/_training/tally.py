@@ -25,6 +25,7 @@ class Tally:
         self.weights: list[Tensor] = []
         self.balance: list[Tensor | None] = []
         self.penalties: list[Tensor] = []
+        self.rows: list[int] = []
         self.losses: list[Tensor] = []
         self.unseen: list[tuple[Tensor, Tensor]] = []
         self.every = 1 if torch.device(net.device).type == "cpu" else CHECK_STEPS
@@ -37,6 +38,7 @@ class Tally:
             self.balance.append(self.criterion.balancer.weights)
             if step["penalty"] is not None:
                 self.penalties.append(step["penalty"])
+                self.rows.append(step["y_pred"].shape[0])
         loss = step["loss"].detach()
         self.unseen.append((loss, step["losses"]))
         if len(self.unseen) >= self.every:
@@ -90,6 +92,12 @@ class Tally:
     def means(self) -> Tensor:
         """Return each term's mean over the epoch, (M,) float64 on the CPU, NaN without labels."""
         return _total(self.sums) / _total(self.weights)
+
+    def penalty(self) -> float:
+        """Return the mean penalty over the epoch's rows."""
+        each = torch.stack(self.penalties).double().cpu()
+        rows = torch.tensor(self.rows, dtype=torch.float64)
+        return float((each * rows).sum() / rows.sum())
 
     def row(self) -> dict[str, float]:
         """Return the losses as a row of the history has them."""
