@@ -19,6 +19,7 @@ One class per architecture, each a scikit-learn estimator:
 `AdaTT`         each task fuses all experts with its own   Li et al., KDD 2023
 `STEM`          embeddings of each task beside shared      Su et al., AAAI 2024
 `PEPNet`        columns scale embedding and layers         Chang et al., KDD 2023
+`DBMTL`         tasks read the tasks they depend on        Wang et al., 2019
 ============  =========================================  ==========================
 
 Beside them:
@@ -48,6 +49,7 @@ from sk_mtl._views import TaskView, predict_frame, predict_task_proba, task_view
 from sk_mtl.architectures import (
     AITM,
     CGC,
+    DBMTL,
     ESCM2,
     ESMM,
     NISE,
@@ -68,6 +70,7 @@ from sk_mtl.persistence import ModelFileError, load, save, trusted_types
 __all__ = [
     "AITM",
     "CGC",
+    "DBMTL",
     "ESCM2",
     "ESMM",
     "NISE",

@@ -12,6 +12,7 @@ from sk_mtl.architectures.adatt import AdaTT, AdaTTBottom
 from sk_mtl.architectures.aitm import AITM, AITMBottom
 from sk_mtl.architectures.cgc import CGC, CGCBottom
 from sk_mtl.architectures.cross_stitch import CrossStitch, CrossStitchBottom
+from sk_mtl.architectures.dbmtl import DBMTL, DBMTLBottom
 from sk_mtl.architectures.escm2 import ESCM2
 from sk_mtl.architectures.esmm import ESMM
 from sk_mtl.architectures.mlmmoe import MLMMoE, MLMMoEBottom
@@ -29,6 +30,7 @@ from sk_mtl.nn import SharedEmbeddingBottom
 __all__ = [
     "AITM",
     "CGC",
+    "DBMTL",
     "ESCM2",
     "ESMM",
     "NISE",
@@ -40,6 +42,7 @@ __all__ = [
     "CGCBottom",
     "CrossStitch",
     "CrossStitchBottom",
+    "DBMTLBottom",
     "MLMMoE",
     "MLMMoEBottom",
     "MMoE",

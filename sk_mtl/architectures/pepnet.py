@@ -145,5 +145,5 @@ class PEPNet(MultiTaskEstimator):
         return {"prior": prior, "domain": domain}
 
     def _build_bottom(self, in_features: int, n_tasks: int, **network: Any) -> nn.Module:
-        units = {"units": self.bottom_units, "gate_units": (self.gate_width,)}
-        return PEPNetBottom(in_features, n_tasks, **units, **network)
+        network |= {"units": self.bottom_units, "gate_units": (self.gate_width,)}
+        return PEPNetBottom(in_features, n_tasks, **network)

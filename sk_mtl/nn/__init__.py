@@ -33,6 +33,7 @@ from sk_mtl.nn.extraction import ExtractionLevel
 from sk_mtl.nn.factors import FactorGates, SteeredMLP
 from sk_mtl.nn.fusion import FusionLevel
 from sk_mtl.nn.gating import ExpertBalance, Gates, mix
+from sk_mtl.nn.graph import TaskGraph, resolve_parents
 from sk_mtl.nn.isolated import IsolatedLevel
 from sk_mtl.nn.members import fold_members, repeat_per_task, unfold_members
 from sk_mtl.nn.module import MultiTaskModule
@@ -72,11 +73,12 @@ __all__ = [
     "SharedEmbeddingBottom",
     "StackedLinear",
     "StackedMLP",
+    "SteeredMLP",
     "StepAttention",
     "StepTransfer",
-    "SteeredMLP",
     "Stitch",
     "TablesBlock",
+    "TaskGraph",
     "Towers",
     "ValuesBlock",
     "binary_entropy",
@@ -89,6 +91,7 @@ __all__ = [
     "make_gates",
     "mix",
     "repeat_per_task",
+    "resolve_parents",
     "undrawn",
     "unfold_members",
 ]

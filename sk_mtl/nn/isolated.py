@@ -79,8 +79,9 @@ class IsolatedLevel(nn.Module):
         def experts(n: int) -> StackedMLP | None:
             if n == 0:
                 return None
-            further = {"dropout": dropout, "batch_norm": batch_norm}
-            return StackedMLP(n, in_features, expert_units, **further, **drawn)
+            return StackedMLP(
+                n, in_features, expert_units, dropout=dropout, batch_norm=batch_norm, **drawn
+            )
 
         self.task_experts, self.shared_experts = experts(n_own), experts(n_shared_experts)
         n_experts = n_own + n_shared_experts
