@@ -179,7 +179,10 @@ class ExpertUseDisplay:
 
         levels = list(self.use.groupby("level"))
         if axes is None:
-            _, axes = plt.subplots(1, len(levels), figsize=(5.0 * len(levels), 3.0), squeeze=False)
+            size = (5.0 * len(levels), 3.0)
+            _, axes = plt.subplots(
+                1, len(levels), figsize=size, squeeze=False, layout="constrained"
+            )
         self.axes_ = list(np.atleast_1d(np.asarray(axes, dtype=object)).ravel())
         if len(self.axes_) < len(levels):
             raise ValueError(

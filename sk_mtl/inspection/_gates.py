@@ -201,7 +201,8 @@ class GateDisplay:
 
         n_levels = max(len(levels) for levels in self.means.values())
         if axes is None:
-            _, axes = plt.subplots(1, n_levels, figsize=(4.5 * n_levels, 2.5), squeeze=False)
+            size = (4.5 * n_levels, 2.5)
+            _, axes = plt.subplots(1, n_levels, figsize=size, squeeze=False, layout="constrained")
         self.axes_ = list(np.atleast_1d(np.asarray(axes, dtype=object)).ravel())
         self.figure_ = self.axes_[0].figure
         for level, ax in enumerate(self.axes_[:n_levels]):

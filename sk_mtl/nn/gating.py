@@ -160,13 +160,13 @@ class ExpertBalance(BatchPenalty):
         numbers = torch.tensor(experts).flatten()
         readers = torch.zeros(len(numbers), int(numbers.max()) + 1)
         readers[torch.arange(len(numbers)), numbers] = 1.0
-        # The product with it makes loads of mean weights. It follows from arguments: no state.
-        self.register_buffer("readers", readers / readers.sum(0), persistent=False)
+        # The product with it sums weights by expert. It follows from arguments: no state.
+        self.register_buffer("readers", readers, persistent=False)
 
     def measure(self, weights: Tensor, /) -> Tensor:
         """Return the penalty of the gates' weights, (B, M * n_gates, n)."""
         means = weights.mean(0).unflatten(0, (self.n_members, -1)).flatten(1)
-        loads = means @ self.readers  # (M, E)
+        loads = means @ self.readers / self.readers.sum(0)  # (M, E)
         uneven = loads.var(1, correction=0) / loads.mean(1).square()
         return self.weight * uneven.mean()
 
