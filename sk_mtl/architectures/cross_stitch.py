@@ -114,8 +114,8 @@ class CrossStitch(MultiTaskEstimator):
 
     NOTE[DIFF]: the paper starts from networks that were trained on one task each, and finds that
     training all jointly from the start, which is done here, is worse. Its rate of alpha is 100 to
-    1000 times that of the networks, under plain gradient descent; Adam's steps do not shrink with
-    the gradient, and so high a rate would move alpha by more than its size.
+    1000 times that of the networks, under plain gradient descent. Adam's steps are as long as the
+    rate, whatever the gradient: 100 times the default `lr` would move alpha by .2 a step.
 
     References
     ----------
