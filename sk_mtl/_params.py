@@ -181,7 +181,7 @@ numeric_features : str, Encoding, list or dict, default="auto"
 embedding_dim : int, "auto", list or dict, default=8
     Width of the categories' embeddings: for all columns, or per column as a list or a dict by
     name ("auto" for those not named). "auto" grows with the number of categories, from 4 to 64
-    in powers of two.
+    in powers of two. Columns that share a vocabulary have one width, and given vectors theirs.
 n_members : int or "auto", default="auto"
     Number of whole networks (experts, gates, towers) on one shared embedding. They start from
     different weights and train at once on the mean of their losses; predicted is the mean of

@@ -9,6 +9,7 @@ import pytest
 import sk_mtl
 import sk_mtl.architectures
 import sk_mtl.balancing
+import sk_mtl.categorical
 import sk_mtl.datasets
 import sk_mtl.inspection
 import sk_mtl.metrics
@@ -21,6 +22,7 @@ MODULES = [
     sk_mtl,
     sk_mtl.architectures,
     sk_mtl.balancing,
+    sk_mtl.categorical,
     sk_mtl.datasets,
     sk_mtl.inspection,
     sk_mtl.model_selection,

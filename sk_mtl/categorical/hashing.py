@@ -10,10 +10,20 @@ MASK = 2**64 - 1
 
 
 def hash_integers(values: NDArray) -> NDArray:
-    """Return the hashes of whole numbers: int64 of any shape -> uint64.
+    """Return the hashes of whole numbers.
 
     The function is the output step of the generator splitmix64: it maps numbers one to one, and
     a change in one bit changes each bit of the hash about half of the time.
+
+    Parameters
+    ----------
+    values : ndarray of int
+        The numbers, in the range of int64.
+
+    Returns
+    -------
+    ndarray of uint64
+        Of the same shape.
 
     Examples
     --------

@@ -10,7 +10,15 @@ ACCEPTED = "a mapping of categories to vectors, or a DataFrame indexed by catego
 
 
 class Vectors(NamedTuple):
-    """Categories, each once, and their vectors: V objects and (V, width) floats."""
+    """Categories and their vectors.
+
+    Parameters
+    ----------
+    keys : list of length V
+        The categories, each once.
+    values : ndarray of shape (V, width), float64
+        Their vectors.
+    """
 
     keys: list[Any]
     values: NDArray

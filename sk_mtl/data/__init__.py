@@ -5,9 +5,10 @@
 `targets`          labels become columns with names and gaps
 `checks`           against what the estimator remembers: names, lengths, weights
 `encoder`          columns become parts of rows, one part for each block of the
-                   network: `numbers`, `categories` with `lookup`
+                   network: `numbers`, `categories` with `vocabularies` and
+                   `lookup`
 `split`            which rows are held out
-`rows`             parts become tensors, and tensors batches
+`rows`, `bags`     parts become tensors, and tensors batches
 =================  ================================================================
 
 For authors: a new kind of feature is one `ColumnEncoder` and one `sk_mtl.nn.Block`.
