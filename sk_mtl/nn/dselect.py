@@ -234,9 +234,12 @@ class DSelectGates(nn.Module):
         else:
             scores = self.bias.unsqueeze(0)
         z, w = scores.split(self.sizes, 2)
-        bits = smooth_step(z / self.gamma).unflatten(2, (self.n_selectors, self.n_bits))
-        selectors = codes(bits)[..., : self.n_experts]  # (B or 1, M * n_gates, k, E)
-        weights = (w.softmax(2).unsqueeze(3) * selectors).sum(2)
+        # Rows last in memory: operations over two or three numbers at a time would be slow.
+        z = z.permute(2, 1, 0).contiguous()  # (k * m, M * n_gates, B or 1)
+        bits = smooth_step(z / self.gamma).unflatten(0, (self.n_selectors, self.n_bits))
+        selectors = codes(bits)[:, : self.n_experts]  # (k, E, M * n_gates, B or 1)
+        shares = w.softmax(2).permute(2, 1, 0).unsqueeze(1)
+        weights = (shares * selectors).sum(0).permute(2, 1, 0)
         if self.training:
             if self.selection is not None:
                 self.selection(selectors)
@@ -264,7 +267,7 @@ class SelectorPenalty(BatchPenalty):
 
     Notes
     -----
-    Shape: (B, M * n_gates, k, n_experts), the selectors' weights -> None
+    Shape: (k, n_experts, M * n_gates, B), the selectors' weights -> None
     """
 
     def __init__(self, entropy: float, n_experts: int, n_members: int = 1) -> None:
@@ -277,10 +280,10 @@ class SelectorPenalty(BatchPenalty):
         """Return the penalty: a sum over gates and selectors, a mean over rows and members."""
         each = selectors.new_zeros(())
         if self.entropy:
-            each = -self.entropy * (selectors * (selectors + EPSILON).log()).sum(3)
+            each = -self.entropy * (selectors * (selectors + EPSILON).log()).sum(1)
         if self.reaches_too_far:
-            each = each + 1 / selectors.sum(3).clamp_min(EPSILON)
-        return each.sum((1, 2)).mean() / self.n_members
+            each = each + selectors.sum(1).clamp_min(EPSILON).reciprocal()
+        return each.mean(2).sum() / self.n_members
 
 
 def smooth_step(t: Tensor) -> Tensor:
@@ -290,20 +293,20 @@ def smooth_step(t: Tensor) -> Tensor:
 
 
 def codes(bits: Tensor) -> Tensor:
-    """Return the product for each number of the factors that its bits select.
+    """Return for each number the product of what its bits contribute.
 
     Parameters
     ----------
-    bits : Tensor of shape (..., m)
+    bits : Tensor of shape (k, m, ...)
         What a bit that is one contributes; one that is zero contributes the rest to one.
 
     Returns
     -------
-    Tensor of shape (..., 2**m)
+    Tensor of shape (k, 2**m, ...)
         By number; the first bit is the most significant.
     """
-    either = torch.stack([1 - bits, bits], dim=-1)  # (..., m, 2)
-    products = either[..., 0, :]
-    for b in range(1, bits.shape[-1]):
-        products = (products.unsqueeze(-1) * either[..., b, None, :]).flatten(-2)
+    first, *others = bits.unsqueeze(1).unbind(2)
+    products = torch.cat([1 - first, first], dim=1)
+    for bit in others:
+        products = torch.stack([products * (1 - bit), products * bit], dim=2).flatten(1, 2)
     return products
