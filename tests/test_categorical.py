@@ -688,6 +688,15 @@ def test_lists_without_a_kind():
         small(SharedBottom).fit(X, np.array([0, 1]))
 
 
+@pytest.mark.parametrize("kind", [Categories(), Hashed()])
+def test_lists_in_a_column_that_had_none(kind):
+    X, y = pd.DataFrame({"x": ["a", "b"] * 20}), np.array([0, 1] * 20)
+    model = small(SharedBottom, categorical_features={"x": kind}).fit(X, y)
+    for n in (1, 40):
+        with pytest.raises(TypeError, match="Column 'x' holds a list"):
+            model.predict(pd.DataFrame({"x": [["a"]] * n}))
+
+
 # Rows of bags -------------------------------------------------------------------------------------
 
 
@@ -721,6 +730,11 @@ def test_cuts_of_bags(a, b, c, d):
     assert as_lists(cut[order][c:d]) == [expected[a:b][k] for k in order][c:d]
 
 
+def test_bags_are_cut_in_runs():
+    with pytest.raises(ValueError, match="cut in runs"):
+        bags()[::2]
+
+
 def test_rows_hold_bags():
     rows = Rows({"categorical": bags()}, np.zeros((50, 1)))
     assert len(rows) == 50
@@ -734,10 +748,8 @@ def test_rows_hold_bags():
 
 @everywhere
 def test_every_architecture_takes_every_kind(cls, tmp_path):
-    X, _ = SHOP
-    table = make_table(N)
-    Y = table.targets(cls)
-    model = small(cls, categorical_features=KINDS, max_epochs=2, n_members=2)
+    X, Y = SHOP[0][:100], make_table(100).targets(cls)
+    model = small(cls, categorical_features=KINDS, max_epochs=1, n_members=2)
     model.fit(X, Y)
     predicted = model.predict_proba(X)
     one_by_one = [model.predict_proba(X.iloc[[k]]) for k in range(12)]

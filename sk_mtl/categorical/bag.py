@@ -68,7 +68,7 @@ class Bag(CategoricalEncoding):
     def check(self) -> None:
         """Check the options."""
         super().check()
-        check_choice(f"{PARAMETER}__pooling", self.pooling or "", POOLINGS)
+        check_choice(f"{PARAMETER}__pooling", str(self.pooling), POOLINGS)
         if not (self.separator is None or (isinstance(self.separator, str) and self.separator)):
             raise ParameterError(
                 f"`{PARAMETER}__separator` must be a string that is not empty, or None; got "

@@ -86,15 +86,15 @@ class CategoricalEncoding(Options):
         """Copy the options; nobody writes to `vectors`, which may be large, so they are shared."""
         return copy(self)
 
-    def __repr__(self) -> str:
-        """Return the class and the options that are not the default, vectors by their number."""
-        options = self._options()
+    def _shown(self) -> list[str]:
+        """Return the options that are not the default, as they print; vectors by their number."""
         shown = []
-        for name, default in options.items():
+        for name, default in self._options().items():
             value = getattr(self, name)
             if name == "vectors" and value is not None:
                 kind = "dict" if isinstance(value, Mapping) else type(value).__name__
-                shown.append(f"vectors=<{kind} of {len(value)}>")
-            elif name != "vectors" and repr(value) != repr(default):
+                size = f" of {len(value)}" if hasattr(value, "__len__") else ""
+                shown.append(f"vectors=<{kind}{size}>")
+            elif repr(value) != repr(default):
                 shown.append(f"{name}={value!r}")
-        return f"{type(self).__name__}({', '.join(shown)})"
+        return shown

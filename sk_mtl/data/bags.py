@@ -44,7 +44,9 @@ class Bags:
         """Return some rows."""
         if isinstance(index, Tensor):
             return self._take(index.to(self.codes.device))
-        start, stop, _ = index.indices(len(self))
+        start, stop, step = index.indices(len(self))
+        if step != 1:
+            raise ValueError(f"rows are cut in runs; got the slice {index}")
         values, offsets = [], []
         for own, ends in zip(self.values, self.offsets, strict=True):
             base, ends = int(ends[0]), ends[start : max(start, stop) + 1]
