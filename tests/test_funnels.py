@@ -547,6 +547,18 @@ def test_only_first_logits_add_up(widths):
     assert_close(*found, **EXACT)
 
 
+def test_the_estimators_head_knows_the_tasks_widths():
+    kinds = ("binary", "ordinal", "binary")
+    module, inputs = make_module(ResFlow, kinds=kinds, bottom_units=(9,)), make_inputs(7)
+    towers, logits = module.tower_logits(*inputs), module(*inputs)
+    last = towers.shape[1] - 1
+    expected = towers.clone()
+    expected[:, 1] += towers[:, 0]
+    expected[:, last] += expected[:, 1]
+    assert last > 3
+    assert_close(logits, expected, **EXACT)
+
+
 def test_all_thresholds_of_an_ordinal_task_shift_alike():
     task, binary = make_task("ordinal", n_classes=5), randn(7, 1)
     z = torch.cat([binary, randn(7, 4, seed=1)], dim=1)

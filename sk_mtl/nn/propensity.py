@@ -86,7 +86,7 @@ def binary_entropy(logits: Tensor) -> Tensor:
     --------
     >>> import torch
     >>> binary_entropy(torch.tensor([0.0, 3.0, -1000.0]))
-    tensor([0.6931, 0.1914, 0.0000])
+    tensor([0.6931, 0.1909, 0.0000])
     """
     # Both terms are positive: softplus(z) - z sigmoid(z) would lose all digits of a small entropy.
     size = logits.abs()
