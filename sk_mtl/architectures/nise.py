@@ -95,7 +95,7 @@ class NISE(ConversionEstimator):
         H(p_{CVR,i})\big], \qquad
         L = L_{CTR} + w\, L_{CVR}, \quad w = \mathrm{sg}(\min(L_{CTR} / L_{CVR},\, 50))
 
-    The second term goes by the second task's name. In each step w makes it as large as the first, or
+    The second term has the second task's name. In each step w makes it as large as the first, or
     50 times as large as it is: so ``train_loss_<task>`` tells nothing of the rates.
 
     NOTE[DIFF]: on rows to validate on w is 1, so that ``valid_loss_<task>`` is the rates' loss.
