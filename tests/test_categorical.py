@@ -873,7 +873,10 @@ BAD_PARAMETERS = {
         "`max_categories` is 3 for one and 4",
     ),
     "vectors that differ": (
-        {c: Categories(vocabulary="v", vectors={1: [float(len(c))]}) for c in ("item", "last")},
+        {
+            c: Categories(vocabulary="v", vectors={1: [float(c == "item")]})
+            for c in ("item", "last")
+        },
         "`vectors` is some for one and others for the other",
     ),
     "hashed and learned": (
@@ -968,3 +971,14 @@ def test_inspection():
         assert all(len(own) == N for own in weights)
     assert np.isfinite(gradient_conflict(model, X, Y).norms.to_numpy(dtype=float)).all()
     assert np.isfinite(task_affinity(model, X, Y).to_numpy(dtype=float)).all()
+
+
+def test_columns_of_one_vocabulary_may_have_equal_vectors(tmp_path):
+    """They are one object for the user, and two after loading: a fit takes both."""
+    X, Y = SHOP[0][["item", "last"]], SHOP[1]
+    given = vectors(X["item"].dropna().unique()[:3])
+    kinds = {c: Categories(vocabulary="v", vectors=given) for c in ("item", "last")}
+    model = small(SharedBottom, categorical_features=kinds).fit(X, Y)
+    model.save(tmp_path / "model.sk")
+    again = sk_mtl.load(tmp_path / "model.sk").fit(X, Y)
+    np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))

@@ -63,8 +63,13 @@ def group_columns(kinds: Sequence[CategoricalEncoding], names: Sequence[Any]) ->
         for option in SHARED:
             who = [c for c in columns if getattr(kinds[c], option) is not None]
             values = [getattr(kinds[c], option) for c in who]
+            if option == "vectors":
+                values = [
+                    read_vectors(value, f" of column {names[c]!r}")
+                    for c, value in zip(who, values, strict=True)
+                ]
             for c, value in zip(who[1:], values[1:], strict=True):
-                if value is not values[0] and (option == "vectors" or value != values[0]):
+                if not _agree(value, values[0]):
                     told = "others" if option == "vectors" else f"{value!r}"
                     first = "some" if option == "vectors" else f"{values[0]!r}"
                     raise ValueError(
@@ -79,11 +84,16 @@ def group_columns(kinds: Sequence[CategoricalEncoding], names: Sequence[Any]) ->
                     f"{said['n_slots']} slots; there are no learned categories to apply it to. "
                     f"Leave out `{option}` or `n_slots`."
                 )
-            if values and option == "vectors":
-                said[option] = read_vectors(values[0], f" of column {names[who[0]]!r}")
         trainable = all(kinds[c].trainable for c in columns)
         found.append(Vocabulary(columns, **said, trainable=trainable))
     return found
+
+
+def _agree(one: Any, other: Any) -> bool:
+    """Whether two columns say the same of their vocabulary."""
+    if isinstance(one, Vectors):
+        return one.keys == other.keys and np.array_equal(one.values, other.values)
+    return bool(one == other)
 
 
 def learn(columns: Iterable[tuple[pd.Series, Any]]) -> pd.Index:
