@@ -17,7 +17,7 @@ from sk_mtl._training.optimizers import find_optimizer, may_be_sparse
 from sk_mtl._training.settings import Training
 from sk_mtl._training.signals import Interrupts, StopTraining
 from sk_mtl._training.tally import Tally, mean_weights
-from sk_mtl.balancing import LossBalancer, Step
+from sk_mtl.balancing import EqualBalancer, LossBalancer, Step
 from sk_mtl.data.rows import Batch, Batches, Rows
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import Task, decision_values, mean_blocks
@@ -186,7 +186,7 @@ class MultiTaskNet(NeuralNet):
         sums, weights = criterion(tower_logits, logits, batch.target, batch.weight)
         losses = criterion.weigh(criterion.estimate(sums, batch.n_rows))
         penalty = _add(module.penalty(), criterion.penalty(tower_logits, logits, batch.weight))
-        joint = type(criterion.balancer).backward is LossBalancer.backward
+        joint = type(criterion.balancer).backward in (LossBalancer.backward, EqualBalancer.backward)
         if penalty is not None and not joint:
             # Before the balancer frees the graph; its own gradients add to these.
             penalty.backward(retain_graph=True)

@@ -28,5 +28,5 @@ class EqualBalancer(LossBalancer):
         if self.weights is None or self.weights.device != losses.device:
             self.weights = torch.ones_like(losses.detach())
         loss = losses.sum()
-        loss.backward()
+        (loss if step.penalty is None else loss + step.penalty).backward()
         return loss.detach()
