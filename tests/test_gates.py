@@ -9,10 +9,11 @@ import pytest
 import reference.dselect
 import torch
 from conftest import ESTIMATORS, everywhere, make_table, small
-from modules import gates_of, gradients, make_module, randn, randomize
+from modules import gates_of, gradients, make_inputs, make_module, randn, randomize
 from reference.parts import mlp
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from test_export import check_export, network
 from torch.testing import assert_close
 
 import sk_mtl
@@ -621,3 +622,24 @@ def test_gates_say_which_experts_they_read():
     assert Gates(2, 6, 4).experts == DSelectGates(2, 6, 4).experts == ((0, 1, 2, 3),) * 2
     level = make_module(CGC, **LEVEL).bottom.level
     assert [list(of_gate) for of_gate in level.task_gates.experts] == OWN_AND_SHARED
+
+
+@dselect_classes
+@pytest.mark.parametrize("conditioned", [True, False])
+def test_dselect_k_can_be_exported(cls, conditioned):
+    check_export(*network(cls, gate=DSelectK(conditioned=conditioned), n_members=2), strict=False)
+
+
+@dselect_classes
+@pytest.mark.parametrize("training", [True, False])
+def test_penalties_compile_without_graph_breaks(cls, training):
+    given = {"gate": DSelectK(entropy=0.1), "gate_units": (10,), "expert_balance": 0.1}
+    module, inputs = make_module(cls, n_members=2, **given).train(training), make_inputs(7)
+    torch._dynamo.reset()
+    compiled = torch.compile(module, backend="eager", fullgraph=True)
+    found = []
+    for network_ in (compiled, module):
+        found.append([network_(*inputs)])
+        if training:
+            found[-1].append(module.penalty())
+    assert_close(*found, **EXACT)
