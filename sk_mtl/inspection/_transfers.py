@@ -56,12 +56,13 @@ def transfer_weights(estimator: MultiTaskEstimator, X: ArrayLike) -> dict[str, N
             f"This {type(estimator).__name__} has no attention between steps; pass an AITM of two "
             "tasks or more."
         )
-    seen: list[NDArray] = []  # of each batch one step after the other, (B, M, 2) each
-    transfers[0].attention.softmax.register_forward_hook(
+    seen: list[NDArray] = []  # of each batch one step after the other, (B,) each
+    transfers[0].attention.share.register_forward_hook(
         lambda _module, _inputs, out: seen.append(out.numpy(force=True).mean(axis=1))
     )
     table = estimator._read_rows(X)
     rows = Rows(estimator._fitted_.encoder.transform(table), device=estimator.net_.device)
     predict_logits(twin, rows)
     names = estimator.task_names_[1:]
-    return {name: np.concatenate(seen[k :: len(names)]) for k, name in enumerate(names)}
+    own = {name: np.concatenate(seen[k :: len(names)]) for k, name in enumerate(names)}
+    return {name: np.column_stack([share, 1 - share]) for name, share in own.items()}

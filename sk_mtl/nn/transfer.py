@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sk_mtl.nn.chain import linear, spread
 from sk_mtl.nn.stacked import StackedLinear, StackedMLP
 
 
@@ -32,7 +33,7 @@ class StepAttention(nn.Module):
     Notes
     -----
     Shape: own (B, M, H), handed on (B, M, H) -> (B, M, H). One instance may serve several steps.
-    `softmax` is a module, (B, M, 2) -> (B, M, 2), so that a hook can read the weights.
+    `share` is a module, (B, M) -> (B, M), so that a hook can read the weight of the own vector.
     """
 
     def __init__(
@@ -50,16 +51,23 @@ class StepAttention(nn.Module):
         if not isinstance(init, str):
             with torch.no_grad():
                 self.maps.weight.normal_(0.0, init, generator=generator)
-        self.softmax = nn.Softmax(dim=-1)
+        self.share = nn.Sigmoid()  # the softmax over two, of the difference of their scores
 
     def forward(self, own: Tensor, handed: Tensor) -> Tensor:
         """Return the mixture of the two."""
-        both = torch.cat([own, handed])  # (2 B, M, H), so that one product serves for both
-        mapped = self.maps(both).unflatten(1, (-1, 3)).unflatten(0, (2, -1))  # (2, B, M, 3, H)
-        first, second, value = mapped.unbind(3)
-        scores = (first * second).sum(-1) / math.sqrt(own.shape[-1])
-        weights = self.softmax(scores.movedim(0, -1)).movedim(-1, 0).unsqueeze(-1)
-        return (weights * value).sum(0)
+        w1, w2, w3 = self.maps.weight.unflatten(0, (-1, 3)).unbind(1)  # (M, H, H) each
+        # <u W1, u W2> is a quadratic form. The difference of two, q S q' - p S p', is one product,
+        # (q - p) S (q + p)', and W3 of a mixture is another: a third of those of the equations.
+        form = torch.bmm(w1.transpose(1, 2), w2)
+        form = (form + form.transpose(1, 2)) / (2.0 * math.sqrt(own.shape[-1]))
+        apart = own - handed
+        share = self.share((_apply(own + handed, form) * apart).sum(-1))
+        return _apply(handed + share.unsqueeze(-1) * apart, w3)
+
+
+def _apply(x: Tensor, weight: Tensor) -> Tensor:
+    """Multiply each member's vectors by its matrix: (B, M, in), (M, out, in) -> (B, M, out)."""
+    return linear(spread(x, len(weight)), weight, None).transpose(0, 1)
 
 
 class StepTransfer(nn.Module):
