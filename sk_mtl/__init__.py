@@ -20,6 +20,7 @@ One class per architecture, each a scikit-learn estimator:
 `STEM`          embeddings of each task beside shared      Su et al., AAAI 2024
 `PEPNet`        columns scale embedding and layers         Chang et al., KDD 2023
 `DBMTL`         tasks read the tasks they depend on        Wang et al., 2019
+`MultiTabNet`   a token per task attends to columns         MultiTab-Net, AAAI 2026
 ============  =========================================  ==========================
 
 Beside them:
@@ -59,6 +60,7 @@ from sk_mtl.architectures import (
     CrossStitch,
     MLMMoE,
     MMoE,
+    MultiTabNet,
     OMoE,
     PEPNet,
     ResFlow,
@@ -81,6 +83,7 @@ __all__ = [
     "MLMMoE",
     "MMoE",
     "ModelFileError",
+    "MultiTabNet",
     "NonFiniteLossError",
     "OMoE",
     "PEPNet",

@@ -17,6 +17,7 @@ from sk_mtl.architectures.escm2 import ESCM2
 from sk_mtl.architectures.esmm import ESMM
 from sk_mtl.architectures.mlmmoe import MLMMoE, MLMMoEBottom
 from sk_mtl.architectures.mmoe import MMoE, MMoEBottom
+from sk_mtl.architectures.multitab import MultiTabNet, MultiTabNetBottom
 from sk_mtl.architectures.nise import NISE
 from sk_mtl.architectures.omoe import OMoE, OMoEBottom
 from sk_mtl.architectures.pepnet import PEPNet, PEPNetBottom
@@ -47,6 +48,8 @@ __all__ = [
     "MLMMoEBottom",
     "MMoE",
     "MMoEBottom",
+    "MultiTabNet",
+    "MultiTabNetBottom",
     "OMoE",
     "OMoEBottom",
     "PEPNet",

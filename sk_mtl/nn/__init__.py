@@ -42,6 +42,7 @@ from sk_mtl.nn.probability import ProbabilityChain, chain_rates, logit_of_produc
 from sk_mtl.nn.propensity import binary_entropy, doubly_robust, inverse_propensity
 from sk_mtl.nn.stacked import ACTIVATIONS, Dropout, StackedLinear, StackedMLP, undrawn
 from sk_mtl.nn.stitching import Stitch
+from sk_mtl.nn.tokens import ColumnTokens, EncoderBlock, TaskTokens
 from sk_mtl.nn.towers import Towers
 from sk_mtl.nn.transfer import CumulativeLogits, StepAttention, StepTransfer
 
@@ -49,12 +50,14 @@ __all__ = [
     "ACTIVATIONS",
     "BagsBlock",
     "Block",
+    "ColumnTokens",
     "ColumnsBlock",
     "CopiedBlock",
     "CumulativeLogits",
     "DSelectGates",
     "DSelectK",
     "Dropout",
+    "EncoderBlock",
     "ExpertBalance",
     "ExtractionLevel",
     "FactorGates",
@@ -79,6 +82,7 @@ __all__ = [
     "Stitch",
     "TablesBlock",
     "TaskGraph",
+    "TaskTokens",
     "Towers",
     "ValuesBlock",
     "binary_entropy",
