@@ -115,9 +115,8 @@ class FromOwn(StepTransfer):
     """Hands on the network before in place of the fused vector."""
 
     def forward(self, steps):
-        first, *later = steps.unbind(2)
-        before, fused = first, [first]
-        for own, transfer in zip(later, self.transfers, strict=True):
+        before, fused = steps[0], [steps[0]]
+        for own, transfer in zip(steps[1:], self.transfers, strict=True):
             fused.append(self.attention(own, transfer(before)))
             before = own
         return torch.stack(fused, dim=2)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sk_mtl._chains import ChainEstimator, OrderedObjective
@@ -66,8 +65,8 @@ class AITMBottom(nn.Module):
         last = self.last(x)
         if self.n_tasks == 1:
             return last
-        before = self.before(x).unflatten(1, (self.n_members, -1))
-        return self.transfer(torch.cat([before, last.unsqueeze(2)], dim=2)).flatten(1, 2)
+        before = self.before(x).unflatten(1, (self.n_members, -1)).unbind(2)
+        return self.transfer([*before, last]).flatten(1, 2)
 
     def own_parameters(self) -> Iterator[nn.Parameter]:
         """Yield what the last task alone moves: its network, and a part of the transfers."""

@@ -40,15 +40,18 @@ class CounterfactualObjective(Objective):
         self, tower_logits: Tensor, logits: Tensor, target: Tensor, weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the sums of the two terms and of their weights, see `Objective.forward`."""
-        weights = torch.ones_like(target) if weight is None else weight
-        target = torch.where(weights > 0, target, 0.0)
+        if weight is not None:
+            target = torch.where(weight > 0, target, 0.0)
         click, joint = self.row_losses(logits, target).unbind(1)
-        # NOTE[DIFF]: a row whose click is missing counts in the mean with a loss of zero, as long
-        # as it has the second label: the sources know no missing clicks.
-        known = (weights[:, 0] > 0).to(target.dtype)
-        second = self.ctcvr_weight * joint
-        second = second + self.cvr_weight * known * self.risk(tower_logits, target)
-        return (torch.stack([click, second], dim=1) * weights).sum(0), weights.sum(0)
+        risk = self.risk(tower_logits, target)
+        if weight is not None:
+            # NOTE[DIFF]: a row whose click is missing counts in the mean with a risk of zero, as
+            # long as it has the second label: the sources know no missing clicks.
+            risk = risk * (weight[:, 0] > 0)
+        second = torch.add(self.ctcvr_weight * joint, risk, alpha=self.cvr_weight)
+        if weight is None:
+            return torch.stack([click.sum(), second.sum()]), self._full(logits, len(target))
+        return (torch.stack([click, second], dim=1) * weight).sum(0), weight.sum(0)
 
     def risk(self, tower_logits: Tensor, target: Tensor) -> Tensor:
         """Return each row's part in the loss of the conversion after a click: (B, 2) -> (B,)."""

@@ -91,7 +91,7 @@ class StepTransfer(nn.Module):
 
     Notes
     -----
-    Shape: (B, M, K, H) -> (B, M, K, H)
+    Shape: a list of the K steps, (B, M, H) each -> (B, M, K, H)
     """
 
     def __init__(
@@ -111,11 +111,10 @@ class StepTransfer(nn.Module):
         )
         self.attention = StepAttention(features, init=init, **shared)
 
-    def forward(self, steps: Tensor) -> Tensor:
+    def forward(self, steps: Sequence[Tensor]) -> Tensor:
         """Fuse all steps but the first."""
-        first, *later = steps.unbind(2)
-        fused = [first]
-        for own, transfer in zip(later, self.transfers, strict=True):
+        fused = [steps[0]]
+        for own, transfer in zip(steps[1:], self.transfers, strict=True):
             fused.append(self.attention(own, transfer(fused[-1])))
         return torch.stack(fused, dim=2)
 
