@@ -182,6 +182,11 @@ embedding_dim : int, "auto", list or dict, default=8
     Width of the categories' embeddings: for all columns, or per column as a list or a dict by
     name ("auto" for those not named). "auto" grows with the number of categories, from 4 to 64
     in powers of two. Columns that share a vocabulary have one width, and given vectors theirs.
+interaction : {"fm", "cross"} or None, default=None
+    Products of columns before the bottom, with weights that all tasks share. "fm" appends the
+    second-order term of a factorization machine (`sk_mtl.nn.FMInteraction`), 8 numbers, of all
+    columns; "cross" passes the columns through two cross layers of DCN-v2
+    (`sk_mtl.nn.CrossNetwork`), after which a column's numbers hold something of all columns.
 n_members : int or "auto", default="auto"
     Number of whole networks (experts, gates, towers) on one shared embedding. They start from
     different weights and train at once on the mean of their losses; predicted is the mean of

@@ -31,7 +31,7 @@ from sk_mtl._training import OPTIMIZERS, SCHEDULES, Objective
 from sk_mtl.balancing import BALANCERS, LossBalancer
 from sk_mtl.categorical import CategoricalEncoding
 from sk_mtl.data import CategoryEncoder, ColumnEncoder, Labels, NumberEncoder
-from sk_mtl.nn import ACTIVATIONS, FeatureEmbedding, MultiTaskModule, Towers
+from sk_mtl.nn import ACTIVATIONS, FeatureEmbedding, MultiTaskModule, Towers, build_interaction
 from sk_mtl.numeric import Encoding
 from sk_mtl.persistence import PersistenceMixin
 from sk_mtl.tasks import BinaryTask, OrdinalTask, Task, check_kinds, resolve_task_types
@@ -94,6 +94,7 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
     embedding_dim: Any = parameter(
         8, StrOptions({"auto"}), AT_LEAST_ONE, list, tuple, dict, search=[4, 8, 16]
     )
+    interaction: Any = parameter(None, StrOptions({"fm", "cross"}), None)
     n_members: Any = parameter("auto", StrOptions({"auto"}), AT_LEAST_ONE)
     activation: str = parameter("relu", StrOptions(set(ACTIVATIONS)), search=["relu", "silu"])
     dropout: float = parameter(0.1, Interval(Real, 0, 1, closed="left"), search=Range(0.0, 0.4))
@@ -152,7 +153,8 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
             The tasks.
         columns : dict of name to list of int
             Where each column of X stands in the bottom's input, by its name or, of X without
-            names, its position; in the order of X. `choose_places` reads a parameter by it.
+            names, its position; in the order of X. `choose_places` reads a parameter by it. What
+            ``interaction="fm"`` appends stands behind all columns, and belongs to none.
 
         Raises
         ------
@@ -227,7 +229,10 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
         names = dict(zip(places, range(len(places)), strict=True)) if columns is None else columns
         at = {name: places.get(column, []) for column, name in names.items()}
         network |= self._describe(tasks, at)
-        bottom = self._build_bottom(embedding.out_features, len(tasks) + n_extra, **network)
+        width = embedding.out_features
+        interaction = build_interaction(self.interaction, width, list(at.values()), generator)
+        width = width if interaction is None else interaction.out_features
+        bottom = self._build_bottom(width, len(tasks) + n_extra, **network)
         widths = [task.n_logits for task in tasks]
         default: Any = type(self).__dataclass_fields__["tower_units"].default
         units = resolve_tower_units(self.tower_units, [task.name for task in tasks], default)
@@ -238,7 +243,7 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
         )
         n_logits = sum(widths) if n_extra else None
         head = self._build_head(tasks)
-        return MultiTaskModule(embedding, bottom, towers, head, n_logits, n_members)
+        return MultiTaskModule(embedding, bottom, towers, head, n_logits, n_members, interaction)
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters.

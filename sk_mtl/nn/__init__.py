@@ -34,6 +34,7 @@ from sk_mtl.nn.factors import FactorGates, SteeredMLP
 from sk_mtl.nn.fusion import FusionLevel
 from sk_mtl.nn.gating import ExpertBalance, Gates, mix
 from sk_mtl.nn.graph import TaskGraph, resolve_parents
+from sk_mtl.nn.interactions import CrossNetwork, FMInteraction, build_interaction
 from sk_mtl.nn.isolated import IsolatedLevel
 from sk_mtl.nn.members import fold_members, repeat_per_task, unfold_members
 from sk_mtl.nn.module import MultiTaskModule
@@ -53,6 +54,7 @@ __all__ = [
     "ColumnTokens",
     "ColumnsBlock",
     "CopiedBlock",
+    "CrossNetwork",
     "CumulativeLogits",
     "DSelectGates",
     "DSelectK",
@@ -60,6 +62,7 @@ __all__ = [
     "EncoderBlock",
     "ExpertBalance",
     "ExtractionLevel",
+    "FMInteraction",
     "FactorGates",
     "FeatureEmbedding",
     "FusionLevel",
@@ -86,6 +89,7 @@ __all__ = [
     "Towers",
     "ValuesBlock",
     "binary_entropy",
+    "build_interaction",
     "chain_rates",
     "check_gate",
     "doubly_robust",

@@ -31,6 +31,9 @@ class MultiTaskModule(nn.Module):
         Default: all.
     n_members : int, default=1
         Number M of members: whole networks (bottom, towers, head) that read one embedding.
+    interaction : nn.Module, optional
+        What stands between embedding and bottom, (..., D) -> (..., D'): one for all members, and
+        for all copies of the embedding.
 
     Notes
     -----
@@ -57,6 +60,7 @@ class MultiTaskModule(nn.Module):
     """
 
     embedding: FeatureEmbedding
+    interaction: nn.Module | None
 
     def __init__(
         self,
@@ -66,9 +70,11 @@ class MultiTaskModule(nn.Module):
         head: nn.Module | None = None,
         n_logits: int | None = None,
         n_members: int = 1,
+        interaction: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.embedding, self.bottom, self.towers = embedding, bottom, towers
+        self.interaction = interaction
         self.head = nn.Identity() if head is None else head
         self.n_logits, self.n_members = n_logits, n_members
         self.penalized: list[Any] = [part for part in self.modules() if _has_penalty(part)]
@@ -79,7 +85,8 @@ class MultiTaskModule(nn.Module):
 
     def represent(self, prepared: Mapping[str, Any]) -> Tensor:
         """Return the tasks' representations of rows that are prepared: (B, M * K, H)."""
-        return self.bottom(self.embedding.embed(prepared))
+        x = self.embedding.embed(prepared)
+        return self.bottom(x if self.interaction is None else self.interaction(x))
 
     def join(self, tower_logits: Tensor) -> Tensor:
         """Return the logits of the tasks from those of the towers: the head, and no more."""
@@ -131,8 +138,9 @@ class MultiTaskModule(nn.Module):
         """
         own = getattr(self.bottom, "own_parameters", tuple)
         known = {id(p) for p in (*own(), *self.embedding.own_parameters())}
-        for part in (self.embedding, self.bottom):
-            yield from (p for p in part.parameters() if id(p) not in known)
+        for part in (self.embedding, self.interaction, self.bottom):
+            if part is not None:
+                yield from (p for p in part.parameters() if id(p) not in known)
 
     def undecayed_parameters(self) -> Iterator[nn.Parameter]:
         """Yield what weight decay leaves alone.
