@@ -20,7 +20,7 @@ One class per architecture, each a scikit-learn estimator:
 `STEM`          embeddings of each task beside shared      Su et al., AAAI 2024
 `PEPNet`        columns scale embedding and layers         Chang et al., KDD 2023
 `DBMTL`         tasks read the tasks they depend on        Wang et al., 2019
-`MultiTabNet`   a token per task attends to columns         MultiTab-Net, AAAI 2026
+`MultiTabNet`   a token per task attends to columns        Sinodinos et al., AAAI 2026
 ============  =========================================  ==========================
 
 Beside them:
@@ -43,53 +43,17 @@ Beside them:
 import importlib
 from typing import Any
 
+from sk_mtl import architectures
 from sk_mtl._search_space import search_space
 from sk_mtl._training import NonFiniteLossError
 from sk_mtl._version import __version__
 from sk_mtl._views import TaskView, predict_frame, predict_task_proba, task_view
-from sk_mtl.architectures import (
-    AITM,
-    CGC,
-    DBMTL,
-    ESCM2,
-    ESMM,
-    NISE,
-    PLE,
-    STEM,
-    AdaTT,
-    CrossStitch,
-    MLMMoE,
-    MMoE,
-    MultiTabNet,
-    OMoE,
-    PEPNet,
-    ResFlow,
-    SharedBottom,
-    SingleTask,
-)
+from sk_mtl.architectures import *  # noqa: F403, so that an architecture is exported once
 from sk_mtl.persistence import ModelFileError, load, save, trusted_types
 
 __all__ = [
-    "AITM",
-    "CGC",
-    "DBMTL",
-    "ESCM2",
-    "ESMM",
-    "NISE",
-    "PLE",
-    "STEM",
-    "AdaTT",
-    "CrossStitch",
-    "MLMMoE",
-    "MMoE",
     "ModelFileError",
-    "MultiTabNet",
     "NonFiniteLossError",
-    "OMoE",
-    "PEPNet",
-    "ResFlow",
-    "SharedBottom",
-    "SingleTask",
     "TaskView",
     "__version__",
     "load",
@@ -100,6 +64,7 @@ __all__ = [
     "task_view",
     "trusted_types",
 ]
+__all__ += [name for name in architectures.__all__ if hasattr(getattr(architectures, name), "fit")]
 
 _SUBMODULES = (
     "architectures", "balancing", "base", "categorical", "data", "datasets", "inspection",

@@ -158,17 +158,19 @@ def test_cosine_learns(cls):
 def steps(cls, **params):
     """Return the gradient of a step without a limit, and the step that was taken with one of 0.01.
 
-    Only entries with a gradient: a fit also sets those of categories that it has not seen.
+    Only entries with a gradient: a fit also sets those of categories that it has not seen. A step
+    is taken at the rate of all, where a parameter has one of its own.
     """
     params |= {"optimizer": "sgd", "max_epochs": 1, "batch_size": None, "dtype": "float64"}
     Y = TABLE.targets(cls)
     start = small(cls, **params, lr=1e-300, callbacks=[Gradients()]).fit(TABLE.X, Y)
     end = small(cls, **params, lr=1.0, clip_norm=0.01).fit(TABLE.X, Y)
     free, before = noted(start, Gradients).first_, dict(start.module_.named_parameters())
-    moved = {}
+    moved, factors = {}, end.module_.rate_factors()
     for name, p in end.module_.named_parameters():
         if name in free:
-            moved[name] = (before[name] - p).detach() * (free[name] != 0)
+            step = (before[name] - p).detach() / factors.get(p, 1.0)
+            moved[name] = step * (free[name] != 0)
     return free, moved
 
 

@@ -1,4 +1,4 @@
-"""The guide's code runs, block by block."""
+"""The code in the docs runs, block by block."""
 
 import re
 import subprocess
@@ -13,11 +13,21 @@ from sklearn.pipeline import make_pipeline
 from sk_mtl import MMoE
 from sk_mtl.datasets import make_census_like
 
-GUIDE = (Path(__file__).parent.parent / "docs" / "guide.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parent.parent / "docs"
 
 
-def blocks(kind):
-    return re.findall(rf"^```{kind}\n(.*?)^```", GUIDE, flags=re.DOTALL | re.MULTILINE)
+def blocks(kind, name="guide.md"):
+    text = (DOCS / name).read_text(encoding="utf-8")
+    return re.findall(rf"^```{kind}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def test_examples_of_architectures_run():
+    names = {}
+    code = blocks("python", "architectures.md")
+    assert len(code) >= 3
+    for block in code:
+        exec(compile(block, "architectures.md", "exec"), names)
+    assert names["few"].module_.bottom.gates.n_selectors == 2
 
 
 def test_guide_runs_from_top_to_bottom(tmp_path, monkeypatch):

@@ -66,7 +66,7 @@ def test_columns_without_places_and_without_columns():
 def reads(bottom, x):
     """Return which tasks' tokens each task's output hangs on."""
     out = bottom(x)
-    parameter = bottom.tasks.weight
+    parameter = bottom.tasks.tokens
     found = [modules.gradients(out[:, k], [parameter], randn(7, 12))[0] for k in range(K)]
     return [(gradient != 0).any(1).tolist() for gradient in found]
 
@@ -102,7 +102,7 @@ def test_own_parameters_are_the_tokens_of_tasks_that_do_not_meet():
     for n_blocks in (1, 2):
         module = make_module(MultiTabNet, kinds=("binary",) * K, n_blocks=n_blocks)
         shared = {id(p) for p in module.shared_parameters()}
-        assert (id(module.bottom.tasks.weight) in shared) == (n_blocks == 2)
+        assert (id(module.bottom.tasks.tokens) in shared) == (n_blocks == 2)
         assert all(id(p) in shared for p in module.bottom.blocks.parameters())
 
 

@@ -678,7 +678,7 @@ ALL = ["standardize", "quantile", "robust", "piecewise", "periodic", "values"]
 def test_side_by_side(cls, table):
     model = small(cls, numeric_features=ALL).fit(table.X, table.targets(cls))
     names = ["numeric", *(f"numeric_{name}" for name in ALL[1:]), "categorical"]
-    assert list(model.module_.embedding.blocks) == names
+    assert model.module_.embedding.names == names
     assert np.isfinite(model.predict_proba(table.X)).all()
     twin = by_pickle(model)
     assert_array_equal(twin.predict_proba(table.X), model.predict_proba(table.X))
@@ -858,7 +858,7 @@ def test_auto_in_an_estimator():
     y = ((X["code"] % 2) == (X["x"] > 0)).astype(int)
     model = small(SharedBottom, numeric_features="auto", max_epochs=10, lr=0.01).fit(X, y)
     names = ["numeric", "numeric_quantile", "numeric_values", "categorical"]
-    assert list(model.module_.embedding.blocks) == names
+    assert model.module_.embedding.names == names
     assert model.score(X, y) > 0.95
     model = small(SharedBottom, numeric_features="auto").fit(X.to_numpy(), y)
     with pytest.raises(ValueError, match="X is sparse"):

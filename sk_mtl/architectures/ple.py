@@ -80,8 +80,10 @@ class PLE(MultiTaskEstimator):
     ----------
     n_levels : int, default=2
         Number of extraction levels. With one level the model is a `CGC`.
-    n_task_experts, n_shared_experts : int, default=4
-        Experts of each task, and experts shared by all tasks, in each level.
+    n_task_experts : int, default=4
+        Experts of each task, in each level.
+    n_shared_experts : int, default=4
+        Experts shared by all tasks, in each level.
     expert_units : tuple of int, default=(64,)
         Widths of each expert's layers.
     gate_units : tuple of int, default=()

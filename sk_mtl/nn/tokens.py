@@ -114,25 +114,25 @@ class TaskTokens(nn.Module):
     ) -> None:
         super().__init__()
         self.n_members = n_members
-        self.weight = nn.Parameter(torch.empty(n_members * n_tasks, width))
+        self.tokens = nn.Parameter(torch.empty(n_members * n_tasks, width))
         bound = 1.0 / math.sqrt(width)
         with torch.no_grad():
-            self.weight.uniform_(-bound, bound, generator=generator)
+            self.tokens.uniform_(-bound, bound, generator=generator)
 
     def forward(self, n_rows: int) -> Tensor:
         """Return the tokens once per row, (B, M, K, e)."""
-        return self.weight.unflatten(0, (self.n_members, -1)).expand(n_rows, -1, -1, -1)
+        return self.tokens.unflatten(0, (self.n_members, -1)).expand(n_rows, -1, -1, -1)
 
     def mask(self, n_tokens: int) -> Tensor:
         """Return what keeps each task from the others, (T, T), where tasks come first: 0, -inf."""
-        n_tasks = len(self.weight) // self.n_members
+        n_tasks = len(self.tokens) // self.n_members
         mask = torch.zeros(n_tokens, n_tokens)
         mask[:n_tasks, :n_tasks].fill_(-torch.inf).fill_diagonal_(0.0)
         return mask
 
     def undecayed_parameters(self) -> Iterator[nn.Parameter]:
         """Yield what weight decay leaves alone: the tokens, as it does embeddings."""
-        yield self.weight
+        yield self.tokens
 
 
 class StackedLayerNorm(nn.LayerNorm):

@@ -8,7 +8,7 @@ from modules import layers_of, share_out
 
 from reference.parts import mlp
 
-OPTIONS = {"task_units": (16,), "relation_units": (17,)}
+OPTIONS = {"task_units": (24,), "relation_units": (25,)}
 VARIANTS = [
     {"relation_units": ()},
     {"parents": {"task_1": ["task_0"], "task_2": ["task_0", "task_1"]}},

@@ -41,10 +41,10 @@ def attend(tokens, block, n_tasks):
 
 
 def bottom(bottom, rows, activation):
-    n_tasks, columns = len(bottom.tasks.weight), bottom.columns
+    n_tasks, columns = len(bottom.tasks.tokens), bottom.columns
     out = []
     for x in rows:
-        tokens = list(bottom.tasks.weight)
+        tokens = list(bottom.tasks.tokens)
         for places, layer in zip(columns.columns, columns.layers, strict=True):
             for i, of_column in enumerate(places):
                 own = torch.stack([x[place] for place in of_column])
@@ -62,4 +62,4 @@ def bottom(bottom, rows, activation):
 
 def by_task(bottom, n_tasks):
     rest = [*bottom.columns.parameters(), *bottom.blocks.parameters()]
-    return [[token] for token in bottom.tasks.weight], rest
+    return [[token] for token in bottom.tasks.tokens], rest
