@@ -45,7 +45,8 @@ class OrderedObjective(Objective):
 
     def row_penalty(self, tower_logits: Tensor, logits: Tensor) -> Tensor:
         """Return each row's penalty: (B, K) -> (B,)."""
-        return self.price * logits.sigmoid().diff(dim=1).clamp(min=0.0).sum(1)
+        p = logits.sigmoid()
+        return self.price * (p[:, 1:] - p[:, :-1]).relu().sum(1)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -106,7 +106,8 @@ class ESCM2(ConversionEstimator):
 
     The terms are :math:`L_{CTR}`, and :math:`\lambda_c L_{IPS/DR} + \lambda_g L_{CTCVR}` under the
     name of the second task, with the weights of its labels. :math:`L_{DR}` may be negative:
-    balancers that compare losses refuse it.
+    balancers that compare losses refuse it. Where tasks sample their negatives
+    (`negative_fraction`), the propensities are those of the sample, and nothing is unbiased.
 
     NOTE[DIFF]: reconstructed from readers' notes and later papers, the paper's text was not at
     hand. They leave open the range of :math:`\hat\delta`, here a softplus, and what is detached.
