@@ -107,8 +107,8 @@ class NISE(ConversionEstimator):
 
     References
     ----------
-    J. Huang et al., "Utilizing Non-click Samples via Semi-supervised Learning for Conversion Rate Prediction",
-    RecSys 2024, and the authors' code.
+    J. Huang et al., "Utilizing Non-click Samples via Semi-supervised Learning for Conversion Rate
+    Prediction", RecSys 2024, and the authors' code.
 
     Examples
     --------
