@@ -78,7 +78,7 @@ class TaskGraph(nn.Module):
         done: list[int] = []
         for index, tasks in enumerate(self.groups):
             mlp = StackedMLP(len(tasks), in_features, task_units, **network)
-            width = relation_units[-1] if relation_units else mlp.out_features
+            width = relation_units[-1] if len(relation_units) else mlp.out_features
             joined = mlp.out_features + width * len(self.parents[tasks[0]])
             self.task_mlps.append(mlp)
             self.relation_mlps.append(StackedMLP(len(tasks), joined, relation_units, **network))
