@@ -4,6 +4,7 @@ import copy
 import pickle
 
 import modules
+import numpy as np
 import pytest
 import torch
 from conftest import everywhere, make_table, small
@@ -258,3 +259,10 @@ def test_of_a_bottom_it_is_passed_to_the_estimator_itself():
     model = ESMM(bottom=MMoE(interaction="fm"))
     with pytest.raises(ValueError, match="interaction='fm', which counts for nothing there"):
         model.fit(TABLE.X, TABLE.chain)
+
+
+def test_cross_layers_of_very_wide_rows_are_refused():
+    X = np.zeros((20, 5001))
+    X[0] = 1.0
+    with pytest.raises(ValueError, match=r"rows have 5001 numbers; at most 5000 are taken"):
+        small(SharedBottom, interaction="cross").fit(X, np.arange(20) % 2)

@@ -10,6 +10,8 @@ from sk_mtl.nn.tokens import ColumnTokens
 
 FM_WIDTH = 8
 N_CROSS_LAYERS = 2
+MAX_CROSS = 5000
+"""Numbers of a row up to which cross layers are built: each has as many weights as their square."""
 
 
 class CrossNetwork(nn.Module):
@@ -160,9 +162,19 @@ def build_interaction(
         The name.
     in_features, columns, generator
         As in `FMInteraction`.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two columns to multiply, or more numbers than cross layers take.
     """
     if kind is None:
         return None
     if kind == "cross":
+        if in_features > MAX_CROSS:
+            raise ValueError(
+                f"interaction='cross' has the square of a row's numbers as weights, and rows have "
+                f"{in_features} numbers; at most {MAX_CROSS} are taken. Pass 'fm' or None."
+            )
         return CrossNetwork(in_features, generator=generator)
     return FMInteraction(in_features, columns, generator=generator)
