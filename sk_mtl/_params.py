@@ -1,7 +1,7 @@
 """Parameters: how they are declared, what they may be, and their documentation, written once."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import field, fields
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ import numpy as np
 
 from sk_mtl._checks import per_task, weights_per_task
 from sk_mtl._compat import Interval, InvalidParameterError, validate_parameter_constraints
+from sk_mtl.data.checks import choose_columns
 
 
 class Range(NamedTuple):
@@ -326,55 +327,6 @@ def resolve_tower_units(value: Any, names: list[str], default: tuple) -> list[tu
     return [tuple(int(width) for width in widths) for widths in units]
 
 
-def choose_columns(parameter_name: str, asked: Any, columns: Sequence[Any]) -> list[Any]:
-    """Return the columns that a parameter asks for, as `categorical_features` may: in X's order.
-
-    Parameters
-    ----------
-    parameter_name : str
-        Name of the parameter.
-    asked : array-like
-        Names, positions, or a bool mask.
-    columns : sequence
-        All columns of X in order: their names or, of X without names, their positions.
-
-    Raises
-    ------
-    ValueError
-        If one is no column of X, or a mask has another length.
-    """
-    given = list(asked)
-    n_columns = len(columns)
-    if given and all(isinstance(one, bool | np.bool_) for one in given):
-        if len(given) != n_columns:
-            raise ValueError(
-                f"`{parameter_name}` is a mask of {len(given)} entries and X has {n_columns} "
-                "columns; pass one entry per column, or indices."
-            )
-        return [column for column, wanted in zip(columns, given, strict=True) if wanted]
-    if all(isinstance(one, Integral) and not isinstance(one, bool | np.bool_) for one in given):
-        bad = [one for one in given if not 0 <= one < n_columns]
-        if bad:
-            raise ValueError(
-                f"`{parameter_name}` has the index {bad[0]} and X has {n_columns} columns; pass "
-                f"indices from 0 to {n_columns - 1}."
-            )
-        return [columns[j] for j in sorted({int(one) for one in given})]
-    known, wanted = set(columns), set(given)
-    unknown = [one for one in given if one not in known]
-    if unknown and all(isinstance(column, Integral) for column in columns):
-        raise ValueError(
-            f"`{parameter_name}` names {unknown[0]!r} and X has no column names; pass a "
-            "DataFrame, or a mask or indices."
-        )
-    if unknown:
-        raise ValueError(
-            f"`{parameter_name}` names {unknown[0]!r}, which is no column of X; its columns are "
-            f"{list(columns)}."
-        )
-    return [column for column in columns if column in wanted]
-
-
 def choose_places(
     parameter_name: str, asked: Any, columns: Mapping[Any, list[int]], remedy: str
 ) -> list[int]:
@@ -385,7 +337,7 @@ def choose_places(
     parameter_name : str
         Name of the parameter.
     asked : "all", array-like or None
-        The columns, see `choose_columns`.
+        The columns, as `categorical_features` takes them: names, positions or a mask.
     columns : mapping of name to list of int
         The places of each column of X, in X's order.
     remedy : str
@@ -399,7 +351,10 @@ def choose_places(
     if asked is None:
         return []
     everything = isinstance(asked, str) and asked == "all"
-    chosen = list(columns) if everything else choose_columns(parameter_name, asked, [*columns])
+    chosen = names = list(columns)
+    if not everything:
+        named = not all(isinstance(name, Integral) for name in names)
+        chosen = [names[j] for j in choose_columns(parameter_name, asked, names, named=named)]
     bare = [column for column in chosen if not columns[column]]
     if bare and not everything:
         raise ValueError(

@@ -228,19 +228,16 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
         places = embedding.places()
         names = dict(zip(places, range(len(places)), strict=True)) if columns is None else columns
         at = {name: places.get(column, []) for column, name in names.items()}
-        network |= self._describe(tasks, at)
         width = embedding.out_features
         interaction = build_interaction(self.interaction, width, list(at.values()), generator)
         width = width if interaction is None else interaction.out_features
-        bottom = self._build_bottom(width, len(tasks) + n_extra, **network)
+        more = self._describe(tasks, at)
+        bottom = self._build_bottom(width, len(tasks) + n_extra, **network, **more)
         widths = [task.n_logits for task in tasks]
         default: Any = type(self).__dataclass_fields__["tower_units"].default
         units = resolve_tower_units(self.tower_units, [task.name for task in tasks], default)
         units += [units[-1]] * n_extra
-        shared = {k: network[k] for k in ("activation", "dropout", "batch_norm", "generator")}
-        towers = Towers(
-            bottom.out_features, units, widths + [1] * n_extra, n_members=n_members, **shared
-        )
+        towers = Towers(bottom.out_features, units, widths + [1] * n_extra, **network)
         n_logits = sum(widths) if n_extra else None
         head = self._build_head(tasks)
         return MultiTaskModule(embedding, bottom, towers, head, n_logits, n_members, interaction)

@@ -27,7 +27,7 @@ LAYERS = {
     "categorical": ({"numpy"}, set()),
     "data": (SCIENCE | {"torch", "pyarrow"}, {"_compat", "categorical", "numeric", "tasks"}),
     "_training": ({"torch", "skorch", "numpy"}, {"balancing", "data", "nn", "tasks"}),
-    "_params": ({"numpy"}, {"_compat"}),
+    "_params": ({"numpy"}, {"_compat", "data"}),
     "_reporting": (set(), set()),
     "_views": ({"numpy", "pandas", "sklearn"}, {"tasks"}),
     "_prediction": (SCIENCE | {"torch"}, {"_training", "_views", "data", "nn", "tasks"}),

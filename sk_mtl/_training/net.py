@@ -17,7 +17,7 @@ from sk_mtl._training.optimizers import find_optimizer, may_be_sparse
 from sk_mtl._training.settings import Training
 from sk_mtl._training.signals import Interrupts, StopTraining
 from sk_mtl._training.tally import Tally, mean_weights
-from sk_mtl.balancing import EqualBalancer, LossBalancer, Step
+from sk_mtl.balancing import Step
 from sk_mtl.data.rows import Batch, Batches, Rows
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import Task, decision_values, mean_blocks
@@ -170,23 +170,21 @@ class MultiTaskNet(NeuralNet):
 
     # Steps ------------------------------------------------------------------------------------
 
-    def _sums(self, batch: Batch, representations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the terms' sums and weights over a batch, and its logits."""
+    def _sums(self, batch: Batch, representations: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return the terms' sums and weights over a batch, its logits before the head and after."""
         tower_logits = self.module_.towers(representations)
         logits = self.module_.join(tower_logits)
         sums, weights = self.criterion_(tower_logits, logits, batch.target, batch.weight)
-        return sums, weights, logits
+        return sums, weights, tower_logits, logits
 
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Compute the gradients of one batch."""
         criterion, module = self.criterion_, self.module_
         h = module.represent(batch.parts)
-        tower_logits = module.towers(h)
-        logits = module.join(tower_logits)
-        sums, weights = criterion(tower_logits, logits, batch.target, batch.weight)
+        sums, weights, tower_logits, logits = self._sums(batch, h)
         losses = criterion.weigh(criterion.estimate(sums, batch.n_rows))
         penalty = _add(module.penalty(), criterion.penalty(tower_logits, logits, batch.weight))
-        joint = type(criterion.balancer).backward in (LossBalancer.backward, EqualBalancer.backward)
+        joint = criterion.balancer.takes_penalty
         if penalty is not None and not joint:
             # Before the balancer frees the graph; its own gradients add to these.
             penalty.backward(retain_graph=True)
@@ -226,7 +224,7 @@ class MultiTaskNet(NeuralNet):
         balancer = self.criterion_.balancer
         if balancer.step_hook:
             with torch.no_grad():
-                sums, _, _ = self._sums(batch, self.module_.represent(batch.parts))
+                sums, *_ = self._sums(batch, self.module_.represent(batch.parts))
                 losses = self.criterion_.weigh(self.criterion_.estimate(sums, batch.n_rows))
             balancer.after_step(losses)
         return result
@@ -234,7 +232,7 @@ class MultiTaskNet(NeuralNet):
     @torch.no_grad()
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Compute the losses of one batch, without gradients."""
-        sums, weights, logits = self._sums(batch, self.module_.represent(batch.parts))
+        sums, weights, _, logits = self._sums(batch, self.module_.represent(batch.parts))
         losses = self.criterion_.weigh(self.criterion_.estimate(sums, batch.n_rows))
         return {
             "loss": losses.sum(),

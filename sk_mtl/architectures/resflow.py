@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from sk_mtl._chains import ChainEstimator
@@ -23,7 +23,7 @@ class ResFlowBottom(nn.Module):
         Number of tasks K, in their order.
     units : sequence of int
         Widths of each network's layers.
-    activation, dropout, batch_norm, n_members, generator
+    n_members, **network
         As in `sk_mtl.nn.StackedMLP`.
 
     Notes
@@ -40,27 +40,15 @@ class ResFlowBottom(nn.Module):
         n_tasks: int,
         *,
         units: Sequence[int],
-        activation: str = "relu",
-        dropout: float = 0.0,
-        batch_norm: bool = False,
         n_members: int = 1,
-        generator: torch.Generator | None = None,
+        **network: Any,
     ) -> None:
         super().__init__()
         self.n_members = n_members
-        self.layers = nn.ModuleList()
-        for width_in, width in zip([in_features, *units], units, strict=False):
-            layer = StackedMLP(
-                n_tasks,
-                width_in,
-                (width,),
-                activation=activation,
-                dropout=dropout,
-                batch_norm=batch_norm,
-                n_members=n_members,
-                generator=generator,
-            )
-            self.layers.append(layer)
+        self.layers = nn.ModuleList(
+            StackedMLP(n_tasks, before, (width,), n_members=n_members, **network)
+            for before, width in pairwise([in_features, *units])
+        )
         self.out_features = units[-1]
 
     def forward(self, x: Tensor) -> Tensor:

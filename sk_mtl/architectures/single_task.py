@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sk_mtl.base import NON_EMPTY_UNITS, MultiTaskEstimator, Units, parameter
@@ -22,7 +21,7 @@ class SingleTaskBottom(nn.Module):
         Number of tasks K.
     units : sequence of int
         Widths of each network's layers.
-    activation, dropout, batch_norm, n_members, generator
+    n_members, **network
         As in `sk_mtl.nn.StackedMLP`.
 
     Notes
@@ -36,24 +35,12 @@ class SingleTaskBottom(nn.Module):
         n_tasks: int,
         *,
         units: Sequence[int],
-        activation: str = "relu",
-        dropout: float = 0.0,
-        batch_norm: bool = False,
         n_members: int = 1,
-        generator: torch.Generator | None = None,
+        **network: Any,
     ) -> None:
         super().__init__()
         self.n_members = n_members
-        self.mlps = StackedMLP(
-            n_tasks,
-            in_features,
-            units,
-            activation=activation,
-            dropout=dropout,
-            batch_norm=batch_norm,
-            n_members=n_members,
-            generator=generator,
-        )
+        self.mlps = StackedMLP(n_tasks, in_features, units, n_members=n_members, **network)
         self.out_features = self.mlps.out_features
 
     def forward(self, x: Tensor) -> Tensor:

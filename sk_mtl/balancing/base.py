@@ -27,7 +27,7 @@ class Step:
         Which losses the batch says something of: those with a label in it. None: all.
     penalty : Tensor or None
         The network's own penalty, a scalar whose gradient is to be added as it is. Given only to
-        balancers that do not override `backward`; for others it has been added already.
+        balancers that say `takes_penalty`; for others it has been added already.
     """
 
     shared: Sequence[nn.Parameter]
@@ -52,6 +52,9 @@ class LossBalancer(nn.Module, ABC):
         Whether `after_step` is to be called.
     needs_positive : bool
         Whether the method compares losses, so that none may be below zero.
+    takes_penalty : bool
+        Whether `backward` adds the gradient of the step's penalty. A class that overrides
+        `backward` says so itself; else it does not.
     weights : Tensor of shape (K,) or None
         Weight of each task in the last step, NaN where a task had no label in it (`EqualBalancer`
         says one).
@@ -65,9 +68,15 @@ class LossBalancer(nn.Module, ABC):
 
     step_hook: ClassVar[bool] = False
     needs_positive: ClassVar[bool] = True
+    takes_penalty: ClassVar[bool] = True
     weights: Tensor | None = None
     names: tuple[str, ...]
     regression: tuple[bool, ...]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "backward" in vars(cls) and "takes_penalty" not in vars(cls):
+            cls.takes_penalty = False
 
     def __init__(self) -> None:
         super().__init__()

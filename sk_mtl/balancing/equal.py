@@ -17,6 +17,7 @@ class EqualBalancer(LossBalancer):
     """
 
     needs_positive = False
+    takes_penalty = True
 
     def forward(self, losses: Tensor, present: Tensor | None = None) -> Tensor:
         """Sum the task losses, (K,) -> scalar."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sk_mtl.categorical import CategoricalEncoding, resolve_kinds
 from sk_mtl.data.bags import Bags, BagStore, as_bags
+from sk_mtl.data.checks import choose_columns
 from sk_mtl.data.encoder import BlockSpec, ColumnEncoder
 from sk_mtl.data.frames import Table
 from sk_mtl.data.lookup import (
@@ -100,7 +101,7 @@ class CategoryEncoder(ColumnEncoder):
 
     def choose(self, table: Table) -> list[int]:
         """Resolve `categorical_features` to positions."""
-        asked, n_columns = self.categorical_features, table.shape[1]
+        asked = self.categorical_features
         if asked is None:
             return []
         by_kind = isinstance(asked, CategoricalEncoding | Mapping)
@@ -108,35 +109,7 @@ class CategoryEncoder(ColumnEncoder):
             named = resolve_kinds(asked, table.names)[0] if by_kind else {}
             by_dtype = table.dtypes if table.named else []
             return sorted({*named, *(j for j, d in enumerate(by_dtype) if is_categorical(d))})
-        given = np.atleast_1d(np.asarray(asked, dtype=None if len(asked) else np.int64))
-        if given.dtype.kind == "b":
-            if len(given) != n_columns:
-                raise ValueError(
-                    f"`categorical_features` is a mask of {len(given)} entries and X has "
-                    f"{n_columns} columns; pass one entry per column, or indices."
-                )
-            return np.flatnonzero(given).tolist()
-        if given.dtype.kind in "iu":
-            bad = given[(given < 0) | (given >= n_columns)]
-            if len(bad):
-                raise ValueError(
-                    f"`categorical_features` has the index {bad[0]} and X has {n_columns} columns; "
-                    f"pass indices from 0 to {n_columns - 1}."
-                )
-            return np.unique(given).tolist()
-        if not table.named:
-            raise ValueError(
-                f"`categorical_features` names {given.tolist()[0]!r} and X has no column names; "
-                "pass a DataFrame, or a mask or indices."
-            )
-        position = {name: j for j, name in enumerate(table.names)}
-        unknown = [name for name in given.tolist() if name not in position]
-        if unknown:
-            raise ValueError(
-                f"`categorical_features` names {unknown[0]!r}, which is no column of X; its "
-                f"columns are {table.names}."
-            )
-        return sorted({position[name] for name in given.tolist()})
+        return choose_columns("categorical_features", asked, table.names, named=table.named)
 
     # What is learned ------------------------------------------------------------------------------
 

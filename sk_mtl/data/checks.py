@@ -278,3 +278,56 @@ def _labels(known: Any, name: str) -> NDArray:
     if not observed.all():
         raise ValueError(f"`classes` of task {name!r} holds a missing value; leave it out.")
     return labels
+
+
+def choose_columns(
+    parameter_name: str, asked: Any, names: Sequence[Any], *, named: bool
+) -> list[int]:
+    """Return the sorted positions of the columns that a parameter asks for.
+
+    Parameters
+    ----------
+    parameter_name : str
+        Name of the parameter.
+    asked : array-like of bool, int or str
+        A mask, positions, or names.
+    names : sequence
+        Names of all columns of X, positions if X had none.
+    named : bool
+        Whether X had names.
+
+    Raises
+    ------
+    ValueError
+        If one is no column of X, or a mask has another length.
+    """
+    given = np.atleast_1d(np.asarray(asked, dtype=None if len(asked) else np.int64))
+    n_columns = len(names)
+    if given.dtype.kind == "b":
+        if len(given) != n_columns:
+            raise ValueError(
+                f"`{parameter_name}` is a mask of {len(given)} entries and X has {n_columns} "
+                "columns; pass one entry per column, or indices."
+            )
+        return np.flatnonzero(given).tolist()
+    if given.dtype.kind in "iu":
+        bad = given[(given < 0) | (given >= n_columns)]
+        if len(bad):
+            raise ValueError(
+                f"`{parameter_name}` has the index {bad[0]} and X has {n_columns} columns; pass "
+                f"indices from 0 to {n_columns - 1}."
+            )
+        return np.unique(given).tolist()
+    if not named:
+        raise ValueError(
+            f"`{parameter_name}` names {given.tolist()[0]!r} and X has no column names; pass a "
+            "DataFrame, or a mask or indices."
+        )
+    position = {name: j for j, name in enumerate(names)}
+    unknown = [name for name in given.tolist() if name not in position]
+    if unknown:
+        raise ValueError(
+            f"`{parameter_name}` names {unknown[0]!r}, which is no column of X; its columns are "
+            f"{list(names)}."
+        )
+    return sorted({position[name] for name in given.tolist()})

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sk_mtl._checks import check_number
 from sk_mtl.base import MultiTaskEstimator
-from sk_mtl.inspection._gates import run_gates
+from sk_mtl.inspection._gates import axes_by_level, run_gates
 
 
 def expert_use(
@@ -175,15 +175,8 @@ class ExpertUseDisplay:
         ValueError
             If there are fewer axes than levels.
         """
-        import matplotlib.pyplot as plt
-
         levels = list(self.use.groupby("level"))
-        if axes is None:
-            size = (5.0 * len(levels), 3.0)
-            _, axes = plt.subplots(
-                1, len(levels), figsize=size, squeeze=False, layout="constrained"
-            )
-        self.axes_ = list(np.atleast_1d(np.asarray(axes, dtype=object)).ravel())
+        self.axes_ = axes_by_level(axes, len(levels), (5.0, 3.0))
         if len(self.axes_) < len(levels):
             raise ValueError(
                 f"`axes` has {len(self.axes_)} axes and there are {len(levels)} levels; pass one "

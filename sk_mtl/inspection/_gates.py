@@ -137,6 +137,16 @@ def _side_by_side(gate: GateOutput) -> NDArray:
     return flat if n_members == 1 or gate.experts is None else flat / n_members
 
 
+def axes_by_level(axes: Any, n_levels: int, size: tuple[float, float]) -> list[Any]:
+    """Return the axes to draw on as a list: those given, or one of a size in inches per level."""
+    if axes is None:
+        import matplotlib.pyplot as plt
+
+        whole = size[0] * n_levels, size[1]
+        _, axes = plt.subplots(1, n_levels, figsize=whole, squeeze=False, layout="constrained")
+    return list(np.atleast_1d(np.asarray(axes, dtype=object)).ravel())
+
+
 class GateDisplay:
     """Heat map of the mean weight of each expert in each task's gate.
 
@@ -197,13 +207,8 @@ class GateDisplay:
         -------
         GateDisplay
         """
-        import matplotlib.pyplot as plt
-
         n_levels = max(len(levels) for levels in self.means.values())
-        if axes is None:
-            size = (4.5 * n_levels, 2.5)
-            _, axes = plt.subplots(1, n_levels, figsize=size, squeeze=False, layout="constrained")
-        self.axes_ = list(np.atleast_1d(np.asarray(axes, dtype=object)).ravel())
+        self.axes_ = axes_by_level(axes, n_levels, (4.5, 2.5))
         self.figure_ = self.axes_[0].figure
         for level, ax in enumerate(self.axes_[:n_levels]):
             of_level = ((n, m[level]) for n, m in self.means.items() if len(m) > level)

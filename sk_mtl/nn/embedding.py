@@ -61,7 +61,9 @@ class FeatureEmbedding(nn.Module):
         self.blocks, self.own = nn.ModuleDict(blocks), nn.ModuleDict(own)
         self.n_own, self.has_shared = n_own, has_shared
         self.reads = {name: (reads or {}).get(name, name) for name in self.names}
-        self.out_features = sum(self.first(name).out_features for name in self.names)
+        widths = {name: self.first(name).out_features for name in self.names}
+        self.out_features = sum(widths.values())
+        self.embedded = [name for name in self.names if widths[name]] or self.names
 
     @classmethod
     def from_specs(
@@ -138,7 +140,7 @@ class FeatureEmbedding(nn.Module):
 
     def embed(self, prepared: Mapping[str, Any]) -> Tensor:
         """Return the vectors of rows that are prepared, (B, D) or (B, copies, D)."""
-        names = [name for name in self.names if self.first(name).out_features] or self.names
+        names = self.embedded
         shared = {n: _embed(self.blocks[n], prepared[n]) for n in names if n in self.blocks}
         if not self.n_own:
             return _join(shared)
