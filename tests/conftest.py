@@ -253,9 +253,14 @@ def table():
 
 @pytest.fixture(autouse=True)
 def _global_state():
-    """Restore the global generators after each test, and let none change global settings."""
+    """Start each test with the same global generators, and let none change global settings.
+
+    A test that draws from them must not pass or fail by what this process ran before.
+    """
     settings = torch.get_num_threads(), torch.get_default_dtype()
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    torch.manual_seed(0)
+    np.random.seed(0)  # noqa: NPY002
     yield
     torch.set_rng_state(torch_state)
     np.random.set_state(numpy_state)  # noqa: NPY002
