@@ -15,6 +15,7 @@ from sk_mtl._training.signals import Interrupts, NonFiniteLossError, StopTrainin
 from sk_mtl._training.snapshot import Snapshot
 from sk_mtl._training.tally import causes
 from sk_mtl.data.rows import Batches, Rows
+from sk_mtl.data.windows import StreamedRows
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import logit_slices
 
@@ -24,8 +25,8 @@ PREDICT_ROWS = 4096
 
 def fit_epochs(
     net: MultiTaskNet,
-    rows: Rows,
-    valid: Rows | None,
+    rows: Rows | StreamedRows,
+    valid: Rows | StreamedRows | None,
     epochs: int,
     hook: EpochHook | None = None,
     *,
@@ -37,7 +38,7 @@ def fit_epochs(
     ----------
     net : MultiTaskNet
         An initialized net that nobody else uses; training goes on from where it stands.
-    rows, valid : Rows
+    rows, valid : Rows or StreamedRows
         Rows to train on, and rows held out or None.
     epochs : int
         Number of epochs at most.
@@ -61,7 +62,7 @@ def fit_epochs(
     """
     embedding, last = net.module_.embedding, KeepLast(epochs)
     net.criterion_.count(rows, net.device)
-    embedding.count(rows.parts)
+    rows.show(embedding.count)
     more = [] if hook is None else [("begin", hook)]
     n_steps = epochs * len(net.get_iterator(rows, training=True))
     rates = [net.lr * group.get("factor", 1.0) for group in net.optimizer_.param_groups]
@@ -133,7 +134,7 @@ def fit_further(
 
 @contextmanager
 def _run(
-    net: MultiTaskNet, valid: Rows | None, callbacks: list[Any], *, keeps: bool
+    net: MultiTaskNet, valid: Rows | StreamedRows | None, callbacks: list[Any], *, keeps: bool
 ) -> Iterator[None]:
     """Set up what holds for one run only."""
     usual = net.callbacks_
@@ -158,7 +159,12 @@ def _run(
         net.callbacks_, net.valid_batches, net.stand_in = usual, None, None
 
 
-def _epochs(net: MultiTaskNet, rows: Rows, valid: Rows | None, epochs: int) -> None:
+def _epochs(
+    net: MultiTaskNet,
+    rows: Rows | StreamedRows,
+    valid: Rows | StreamedRows | None,
+    epochs: int,
+) -> None:
     """Run epochs until their number is reached or a callback wants to stop."""
     data = {"dataset_train": rows, "dataset_valid": valid}
     batches = net.get_iterator(rows, training=True)
@@ -175,7 +181,9 @@ def _epochs(net: MultiTaskNet, rows: Rows, valid: Rows | None, epochs: int) -> N
         net.notify("on_epoch_end", **data)
 
 
-def check_finite(net: MultiTaskNet, rows: Rows, slots: dict[str, Tensor] | None = None) -> None:
+def check_finite(
+    net: MultiTaskNet, rows: Rows | StreamedRows, slots: dict[str, Tensor] | None = None
+) -> None:
     """Refuse a network whose weights or predictions a last step has made infinite.
 
     Parameters
@@ -199,6 +207,7 @@ def check_finite(net: MultiTaskNet, rows: Rows, slots: dict[str, Tensor] | None 
             part = part[slots[name]]
         if part.numel() and not torch.stack(part.aminmax()).isfinite().all():
             raise NonFiniteLossError(f"The weights {name!r} are NaN or infinite {end}")
+    rows = rows.head()
     some = Batches(rows, min(PREDICT_ROWS, rows.chunk_rows), device=net.device)
     some.prepare = net.module_.prepare
     with torch.inference_mode():

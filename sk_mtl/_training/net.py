@@ -19,6 +19,7 @@ from sk_mtl._training.signals import Interrupts, StopTraining
 from sk_mtl._training.tally import Tally, mean_weights
 from sk_mtl.balancing import Step
 from sk_mtl.data.rows import Batch, Batches, Rows
+from sk_mtl.data.windows import StreamedRows, Windows, cut_batches
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import Task, decision_values, mean_blocks
 
@@ -40,7 +41,7 @@ class MultiTaskNet(NeuralNet):
     ----------
     stop : bool
         Set to true, it ends training after the epoch at hand, which all callbacks see to its end.
-    valid_batches : Batches or None
+    valid_batches : Batches, Windows or None
         The rows held out in this run.
     interrupts : Interrupts
         Tells of a Ctrl-C in this run.
@@ -51,7 +52,7 @@ class MultiTaskNet(NeuralNet):
     """
 
     stop = False
-    valid_batches: Batches | None = None
+    valid_batches: Batches | Windows | None = None
     interrupts = Interrupts()
     settings = Training()
     stand_in: Callable[..., Any] | None = None
@@ -106,7 +107,9 @@ class MultiTaskNet(NeuralNet):
         """Return the logits of rows whose parts are prepared."""
         return self.module_.read(self.module_.represent(x))
 
-    def get_iterator(self, dataset: Rows, training: bool = False) -> Batches:
+    def get_iterator(
+        self, dataset: Rows | StreamedRows, training: bool = False
+    ) -> Batches | Windows:
         """Return batches that are prepared for the module."""
         batches = super().get_iterator(dataset, training=training)
         batches.prepare, batches.device = self.module_.prepare, self.device
@@ -247,7 +250,7 @@ class MultiTaskNet(NeuralNet):
 
     def run_single_epoch(
         self,
-        iterator: Batches | None,
+        iterator: Batches | Windows | None,
         training: bool,
         prefix: str,
         step_fn: Callable[..., dict[str, Any]],
@@ -390,10 +393,10 @@ def make_net(
         optimizer=kind,
         lr=training.lr,
         batch_size=-1 if training.batch_size is None else training.batch_size,
-        iterator_train=Batches,
+        iterator_train=cut_batches,
         iterator_train__shuffle=True,
         iterator_train__generator=generator,
-        iterator_valid=Batches,
+        iterator_valid=cut_batches,
         train_split=None,
         callbacks=list(training.callbacks),
         predict_nonlinearity=Blocks(criterion.objective.tasks),

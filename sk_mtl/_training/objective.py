@@ -7,12 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from sk_mtl.balancing import LossBalancer
-from sk_mtl.data.rows import Rows, take
+from sk_mtl.data.rows import Rows
+from sk_mtl.data.windows import StreamedRows
 from sk_mtl.nn import fold_members
 from sk_mtl.tasks import Task, logit_slices
-
-COUNT_ROWS = 65_536
-"""Rows whose weights are added up at once."""
 
 
 class Objective(nn.Module):
@@ -201,12 +199,12 @@ class Criterion(nn.Module):
         return self.objective.names
 
     @torch.no_grad()
-    def count(self, rows: Rows, device: Any, *, goes_on: bool = False) -> None:
+    def count(self, rows: Rows | StreamedRows, device: Any, *, goes_on: bool = False) -> None:
         """Take the terms' mean weights over rows to train on.
 
         Parameters
         ----------
-        rows : Rows
+        rows : Rows or StreamedRows
             The rows.
         device : torch.device
             Where they are trained on.
@@ -216,17 +214,12 @@ class Criterion(nn.Module):
         if not goes_on:
             self.total_weight, self.n_rows = torch.zeros_like(self.total_weight), 0
             self.row_weight = 0.0
-        target = rows.target
-        assert target is not None
-        all_one = True
-        for start in range(0, len(rows), COUNT_ROWS):
-            here = slice(start, start + COUNT_ROWS)
-            weight = None if rows.weight is None else take(rows.weight, here)
+        all_one, dtype = True, torch.float32
+        for target, given in rows.labels():
+            n, dtype = target.shape[0], target.dtype
             if self.objective.row_penalty is not None:
-                n_here = target[here].shape[0]
-                self.row_weight += n_here if weight is None else weight.amax(1).sum().item()
-            weight = self.objective.weigh(target[here], weight)
-            n = target[here].shape[0]
+                self.row_weight += n if given is None else given.amax(1).sum().item()
+            weight = self.objective.weigh(target, given)
             all_one = all_one and weight is None
             more = n if weight is None else weight.sum(0, dtype=torch.float64).cpu()
             # Not in place: what a failed run goes back to may be this very tensor.
@@ -237,7 +230,7 @@ class Criterion(nn.Module):
             self.mean_weight = None
             return
         # A term without any label has sums of zero, whatever they are divided by.
-        self.mean_weight = torch.where(mean > 0, mean, 1.0).to(device, target.dtype)
+        self.mean_weight = torch.where(mean > 0, mean, 1.0).to(device, dtype)
 
     def forward(
         self, tower_logits: Tensor, logits: Tensor, target: Tensor, weight: Tensor | None = None

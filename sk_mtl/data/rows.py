@@ -137,6 +137,21 @@ class Rows(Dataset):
             target = take(self.target, index)
         return Batch(parts, target, None if self.weight is None else take(self.weight, index))
 
+    def labels(self) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Yield the targets and weights of all rows in their order, some rows at a time."""
+        assert self.target is not None
+        for start in range(0, len(self), CHUNK_ROWS):
+            here = slice(start, start + CHUNK_ROWS)
+            yield self.target[here], None if self.weight is None else self.weight[here]
+
+    def show(self, function: Callable[[Mapping[str, Any]], None]) -> None:
+        """Call a function with the parts of all rows."""
+        function(self.parts)
+
+    def head(self) -> "Rows":
+        """Return some of the rows, the first ones among them."""
+        return self
+
     def _place(self, part: Any) -> Any:
         if isinstance(part, np.ndarray):
             return _tensor(part).to(self.device)
@@ -221,7 +236,7 @@ class Batches:
     def _starts(self) -> list[int]:
         n = len(self.rows)
         starts = list(range(0, n, self.batch_size))
-        if len(starts) > 1 and n - starts[-1] == 1:
+        if len(starts) > 1 and n - starts[-1] == 1 < self.batch_size:
             starts.pop()
         return starts
 
