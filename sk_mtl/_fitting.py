@@ -8,7 +8,7 @@ from sk_mtl._params import check_parameters, same
 from sk_mtl._preparing import TRAINING_PARAMETERS, Given, PreparingMixin, Ready, Tasks
 from sk_mtl._reporting import FitReport
 from sk_mtl._training import EpochHook, fit_epochs, fit_further
-from sk_mtl.data import check_labels, check_rows
+from sk_mtl.data import Rows, check_labels, check_rows
 
 __all__ = ["FittingMixin", "Tasks"]
 
@@ -99,6 +99,7 @@ class FittingMixin(PreparingMixin):
     ) -> KeyboardInterrupt | None:
         """Train; return the Ctrl-C that ended it after an epoch or more."""
         if stream and goes_on:
+            assert isinstance(ready.rows, Rows)
             fit_further(ready.net, ready.rows, ready.fitted.encoder.statistics())
             return None
         hook = None

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sk_mtl._prediction import Fitted, PredictionMixin
 from sk_mtl._training import MultiTaskNet
-from sk_mtl.data import Rows
+from sk_mtl.data import Rows, StreamedRows
 from sk_mtl.tasks import Task
 
 
@@ -95,14 +95,16 @@ def logits_of(net: MultiTaskNet) -> Tensor:
         return torch.cat(parts).cpu().to(torch.float64)
 
 
-def check_held_out(tasks: Sequence[Task], valid: Rows | None) -> None:
+def check_held_out(tasks: Sequence[Task], valid: Rows | StreamedRows | None) -> None:
     """Warn of tasks that the rows held out have no label of: early stopping does not see them."""
     assert valid is not None
-    assert valid.target is not None
-    seen = ~valid.target.isnan()
-    if valid.weight is not None:
-        seen &= valid.weight > 0
-    unseen = [task.name for task, any_ in zip(tasks, seen.any(0).tolist(), strict=True) if not any_]
+    any_seen = torch.zeros(len(tasks), dtype=torch.bool)
+    for target, weight in valid.labels():
+        seen = ~target.isnan()
+        if weight is not None:
+            seen &= weight > 0
+        any_seen |= seen.any(0).cpu()
+    unseen = [task.name for task, any_ in zip(tasks, any_seen.tolist(), strict=True) if not any_]
     if unseen:
         warnings.warn(
             f"The rows held out have no label of task {', '.join(map(repr, unseen))}: early "

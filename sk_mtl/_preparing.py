@@ -1,6 +1,6 @@
 """The second step of `fit`: from what was read to a network and its rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -35,13 +35,21 @@ from sk_mtl.data import (
     HoldOut,
     Labels,
     Rows,
+    StreamedRows,
     Table,
     draw_rule,
     hold_out,
     resolve_classes,
 )
 from sk_mtl.nn import MultiTaskModule
-from sk_mtl.tasks import Task, encode_targets, make_tasks, sample_labels, weigh_labels
+from sk_mtl.tasks import (
+    Task,
+    drawing,
+    encode_targets,
+    make_tasks,
+    sample_labels,
+    weigh_labels,
+)
 
 Tasks = tuple[Task, ...]
 
@@ -90,8 +98,8 @@ class Ready(NamedTuple):
     """
 
     net: MultiTaskNet
-    rows: Rows
-    valid: Rows | None
+    rows: Rows | StreamedRows
+    valid: Rows | StreamedRows | None
     tasks: Tasks
     fitted: Fitted
     past: int
@@ -144,18 +152,15 @@ class PreparingMixin(PredictionMixin):
         scale = before.weight_scale if before is not None and stream else None
         stops_early = self._stops_early(len(given.table), stream=stream)
         rule, held_out = self._hold_out(labels, seed, before, given.validation, stops_early)
-        here = self._encode(tasks, given.table, labels, generator, scale, at_least_one=not goes_on)
+        draw = drawing(generator)
+        here = self._encode(tasks, given.table, labels, draw, scale, at_least_one=not goes_on)
         if len(here.targets) == 0:
             return None
         train, held = self._split(here, held_out)
         encoder = self._fit_encoder(here, train, before, stream=stream)
         valid, scored = None, None
         if given.validation is not None:
-            always, (table, labels) = torch.Generator().manual_seed(seed), given.validation
-            labels = self._complete_labels(tasks, labels)
-            there = self._encode(tasks, table, labels, always, None, at_least_one=False)
-            valid = self._rows(there, encoder.encode(there.table), None, device)
-            scored = there.scored(None)
+            valid, scored = self._given_validation(tasks, given.validation, encoder, seed, device)
         elif held is not None:
             parts = encoder.encode(here.table, held)
             valid, scored = self._rows(here, parts, held, device), here.scored(held)
@@ -165,6 +170,42 @@ class PreparingMixin(PredictionMixin):
         fitted = Fitted(encoder, params, seed, single, here.scale, rule, stream, n_members)
         parts = encoder.encode(here.table, train)
         rows = self._rows(here, parts, train, device)
+        return self._make_ready(
+            tasks, fitted, rows, valid, scored, generator, device,
+            goes_on=goes_on, stops_early=stops_early,
+        )  # fmt: skip
+
+    def _given_validation(
+        self,
+        tasks: Tasks,
+        given: tuple[Table, Labels],
+        encoder: FeatureEncoder,
+        seed: int,
+        device: torch.device,
+    ) -> tuple[Rows, Any]:
+        """Return rows that were given to validate on, and their labels for a scorer."""
+        table, labels = given
+        labels = self._complete_labels(tasks, labels)
+        always = drawing(torch.Generator().manual_seed(seed))
+        there = self._encode(tasks, table, labels, always, None, at_least_one=False)
+        parts = encoder.encode(there.table)
+        return self._rows(there, parts, None, device), there.scored(None)
+
+    def _make_ready(
+        self,
+        tasks: Tasks,
+        fitted: Fitted,
+        rows: Rows | StreamedRows,
+        valid: Rows | StreamedRows | None,
+        scored: Any,
+        generator: torch.Generator,
+        device: torch.device,
+        *,
+        goes_on: bool,
+        stops_early: bool,
+    ) -> Ready:
+        """Set up the network for rows that are encoded."""
+        stream = fitted.streamed
         batch_size = self._batch_size(len(rows), stream=stream)
         training = self._training(device, batch_size)
         if stream:  # its length is unknown, and with it where a schedule would end
@@ -218,12 +259,15 @@ class PreparingMixin(PredictionMixin):
         tasks: Tasks,
         table: Table,
         labels: Labels,
-        generator: torch.Generator,
+        draw: Callable[[int], NDArray],
         scale: float | None,
         *,
         at_least_one: bool,
     ) -> Encoded:
-        """Return rows with their labels encoded, as far as sampling leaves them."""
+        """Return rows with their labels encoded, as far as sampling leaves them.
+
+        `draw` gives a number from [0, 1) for each of n rows, asked for only if a task samples.
+        """
         targets, weight = self._encode_labels(tasks, labels)
         if weight is None and scale not in (None, 1.0):
             weight = np.ones(targets.shape)
@@ -231,7 +275,7 @@ class PreparingMixin(PredictionMixin):
             scale = 1.0 if weight is None else float(weight.max(initial=0.0)) or 1.0
         # Divided by a scale of their own: some of other scales would be lost in float32.
         weight = None if weight is None else weight / scale
-        sample = sample_labels(tasks, targets, weight, generator, at_least_one=at_least_one)
+        sample = sample_labels(tasks, targets, weight, draw, at_least_one=at_least_one)
         if sample is None:
             return Encoded(table, labels, targets, weight, scale, None)
         kept, targets, weight = sample

@@ -9,6 +9,7 @@
                    `lookup`
 `split`            which rows are held out
 `rows`, `bags`     parts become tensors, and tensors batches
+`windows`          the same for rows that are read anew in every epoch
 =================  ================================================================
 
 For authors: a new kind of feature is one `ColumnEncoder` and one `sk_mtl.nn.Block`.
@@ -28,6 +29,7 @@ from sk_mtl.data.numbers import Held, NumberEncoder
 from sk_mtl.data.rows import Batch, Batches, Rows
 from sk_mtl.data.split import HoldOut, draw_rule, hold_out
 from sk_mtl.data.targets import FITTED, Targets, read_targets
+from sk_mtl.data.windows import StreamedRows, Windows
 
 __all__ = [
     "FITTED",
@@ -42,8 +44,10 @@ __all__ = [
     "Labels",
     "NumberEncoder",
     "Rows",
+    "StreamedRows",
     "Table",
     "Targets",
+    "Windows",
     "check_labels",
     "check_rows",
     "check_weight",

@@ -10,7 +10,7 @@ from sk_mtl._training import Criterion
 from sk_mtl.base import MultiTaskEstimator
 from sk_mtl.data import Batch, Rows, check_labels
 from sk_mtl.nn import MultiTaskModule
-from sk_mtl.tasks import sample_labels
+from sk_mtl.tasks import drawing, sample_labels
 
 
 def labeled_rows(
@@ -37,7 +37,7 @@ def labeled_rows(
     weight = None if weight is None else weight / (weight.max(initial=0.0) or 1.0)
     # The loss of a task that samples its negatives is that of a sample.
     generator = torch.Generator().manual_seed(fitted.seed)
-    sample = sample_labels(tasks, targets, weight, generator, at_least_one=False)
+    sample = sample_labels(tasks, targets, weight, drawing(generator), at_least_one=False)
     if sample is not None:
         kept, targets, weight = sample
         table = table.take(kept)

@@ -27,6 +27,7 @@ from sk_mtl.tasks.classification import ClassificationTask
 from sk_mtl.tasks.count import CountTask
 from sk_mtl.tasks.labels import (
     Sample,
+    drawing,
     encode_targets,
     logit_slices,
     sample_labels,
@@ -55,6 +56,7 @@ __all__ = [
     "complete_chain",
     "decision_values",
     "declared_kinds",
+    "drawing",
     "encode_targets",
     "find_task_class",
     "logit_slices",

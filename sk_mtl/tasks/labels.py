@@ -1,6 +1,6 @@
 """All tasks' labels as arrays: encoded, weighted and sampled."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +55,11 @@ def weigh_labels(tasks: Sequence[Task], targets: NDArray, weight: NDArray | None
     return weight
 
 
+def drawing(generator: torch.Generator) -> Callable[[int], NDArray]:
+    """Return a function that draws n numbers from [0, 1), float64."""
+    return lambda n: torch.rand(n, generator=generator, dtype=torch.float64).numpy()
+
+
 class Sample(NamedTuple):
     """Positions of the rows that are left, and their encoded labels and weights."""
 
@@ -67,7 +72,7 @@ def sample_labels(
     tasks: Sequence[Task],
     targets: NDArray,
     weight: NDArray | None,
-    generator: torch.Generator,
+    draw: Callable[[int], NDArray],
     *,
     at_least_one: bool,
 ) -> Sample | None:
@@ -81,8 +86,9 @@ def sample_labels(
         Encoded labels, NaN where not observed.
     weight : ndarray of shape (n, K) or None
         Weights, zero where not observed; None: all one.
-    generator : torch.Generator
-        Source of one random number per row; it is not touched if no task samples.
+    draw : callable
+        ``draw(n)`` gives a random number from [0, 1) for each row, see `drawing`; it is not called
+        if no task samples.
     at_least_one : bool
         Whether to raise if none is left of the labels that a task samples.
 
@@ -104,7 +110,7 @@ def sample_labels(
     if all(rate is None for rate in rates):
         return None
     # One number per row for all tasks: labels that leave together leave no row half used.
-    draws = torch.rand(len(targets), generator=generator, dtype=torch.float64).numpy()
+    draws = draw(len(targets))
     for k, (task, rate) in enumerate(zip(tasks, rates, strict=True)):
         if rate is None:
             continue
