@@ -14,7 +14,8 @@ from skorch.callbacks import Callback
 
 import sk_mtl
 from sk_mtl import SharedBottom
-from sk_mtl.data import draw_rule, hold_out
+from sk_mtl.data import draw_rule, hold_out, stream_rule
+from sk_mtl.data.split import _draws
 from sk_mtl.tasks import BinaryTask
 
 steady = settings(max_examples=100, deadline=None, derandomize=True, database=None)
@@ -383,3 +384,42 @@ def test_a_label_of_zero_weight_is_none_to_watch():
     model = small(SharedBottom, early_stopping=True)
     with pytest.warns(UserWarning, match="no label of task 'b'"):
         model.fit(X, Y, X_val=X_val, y_val=Y_val, sample_weight_val=weight)
+
+
+# Rows of a stream ---------------------------------------------------------------------------------
+
+
+@steady
+@given(st.integers(0, 5000), st.integers(1, 300), seeds)
+def test_draws_of_a_run_of_rows_are_those_of_all_rows(first, n, seed):
+    rows = first + np.flatnonzero(np.random.default_rng(n).random(n) < 0.7)
+    everything = np.random.default_rng(seed).random(first + n)
+    assert_array_equal(_draws(rows, seed), everything[rows])
+
+
+def test_draws_far_out_cost_what_near_ones_do():
+    """All draws up to such a position would not fit into memory."""
+    rows = np.array([10**15, 10**15 + 3])
+    once, again = _draws(rows, 3), _draws(rows[1:], 3)
+    assert once[1] == again[0] != once[0]
+
+
+@steady
+@given(labels(), percents, seeds, st.integers(1, 20))
+def test_a_rule_of_a_stream_goes_piece_by_piece(given_labels, percent, seed, size):
+    observed, rows = given_labels
+    rule = stream_rule(observed.shape[1], percent / 100, seed)
+    whole = hold_out(rule, observed, rows)
+    starts = range(0, len(rows), size)
+    pieces = [hold_out(rule, observed[i : i + size], rows[i : i + size]) for i in starts]
+    assert_array_equal(np.concatenate([np.zeros(0, dtype=bool), *pieces]), whole)
+    assert_array_equal(whole, _draws(rows, seed) < percent / 100)
+
+
+def test_a_rule_of_a_stream_holds_out_its_share_of_every_task():
+    rng = np.random.default_rng(0)
+    observed = rng.random((200_000, 2)) < [0.9, 0.05]
+    held = hold_out(stream_rule(2, 0.1, 7), observed, np.arange(200_000))
+    assert held[observed[:, 0]].mean() == pytest.approx(0.1, abs=0.004)
+    assert held[observed[:, 1]].mean() == pytest.approx(0.1, abs=0.015)
+    assert not held[~observed.any(axis=1)].any()

@@ -27,7 +27,7 @@ from sk_mtl.data.encoder import BlockSpec, ColumnEncoder, FeatureEncoder
 from sk_mtl.data.frames import Table
 from sk_mtl.data.numbers import Held, NumberEncoder
 from sk_mtl.data.rows import Batch, Batches, Rows
-from sk_mtl.data.split import HoldOut, draw_rule, hold_out
+from sk_mtl.data.split import HoldOut, draw_rule, hold_out, stream_rule
 from sk_mtl.data.targets import FITTED, Targets, read_targets
 from sk_mtl.data.windows import StreamedRows, Windows
 
@@ -55,4 +55,5 @@ __all__ = [
     "hold_out",
     "read_targets",
     "resolve_classes",
+    "stream_rule",
 ]

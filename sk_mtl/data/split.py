@@ -65,6 +65,29 @@ def draw_rule(observed: NDArray, rows: NDArray, fraction: float, seed: int) -> H
     return best
 
 
+def stream_rule(n_tasks: int, fraction: float, seed: int) -> HoldOut:
+    """Return a rule for rows whose labels are not known beforehand, such as those of files.
+
+    Each row with a label is held out with the probability `fraction`, by its position and the
+    seed alone; so `hold_out` may be asked of the rows piece by piece. The share is exact on
+    average only, and no task is sure to have a label on both sides.
+
+    Parameters
+    ----------
+    n_tasks : int
+        Number of tasks.
+    fraction : float
+        Share to hold out, between 0 and 1.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    HoldOut
+    """
+    return HoldOut(fraction, seed, tuple(range(n_tasks)), (fraction,) * n_tasks, 0, b"")
+
+
 def hold_out(rule: HoldOut, observed: NDArray, rows: NDArray) -> NDArray:
     """Return which rows a rule holds out.
 
@@ -145,5 +168,10 @@ def _n_lacking(observed: NDArray, held: NDArray) -> float:
 
 def _draws(rows: NDArray, seed: int) -> NDArray:
     """Return a number from [0, 1) for each position, whatever the other positions are."""
-    n = int(rows[-1]) + 1 if len(rows) else 0
-    return np.random.default_rng(seed).random(n)[rows]
+    if not len(rows):
+        return np.zeros(0)
+    first, last = int(rows[0]), int(rows[-1])
+    # PCG64 is what `np.random.default_rng` takes, and a double is one step of it: the draws before
+    # the first row are passed over.
+    generator = np.random.Generator(np.random.PCG64(seed).advance(first))
+    return generator.random(last - first + 1)[rows - first]
