@@ -295,7 +295,9 @@ history_ : DataFrame
 net_ : skorch.NeuralNet
     The net that trained the network.
 module_ : torch.nn.Module
-    The network: numbers and category codes to logits."""
+    The network: numbers and category codes to logits.
+encoder_ : RowEncoder
+    ``encoder_.transform(X)`` gives these numbers and codes, as arrays by name."""
 
 
 def document(doc: str) -> str:

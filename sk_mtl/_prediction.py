@@ -13,6 +13,7 @@ from sklearn.utils import ClassifierTags, RegressorTags, Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from sk_mtl._encoding import RowEncoder
 from sk_mtl._training import MultiTaskNet, predict_logits
 from sk_mtl._views import TaskView, task_view
 from sk_mtl.data import FeatureEncoder, HoldOut, Rows, Table, check_labels, check_rows
@@ -129,6 +130,13 @@ class PredictionMixin(BaseEstimator):
             raise AttributeError(f"This {type(self).__name__} is not fitted: it has no n_iter_.")
         return len(self._epochs_)
 
+    @property
+    def encoder_(self) -> RowEncoder:
+        """The encoder: columns to what the network takes."""
+        if not hasattr(self, "_fitted_"):
+            raise AttributeError(f"This {type(self).__name__} is not fitted: it has no encoder_.")
+        return RowEncoder(self)
+
     def _describe_tasks(self, tasks: tuple[Task, ...]) -> None:
         """Set the public attributes that follow from the tasks."""
         self.tasks_ = tasks
@@ -192,6 +200,14 @@ class PredictionMixin(BaseEstimator):
     def _member_blocks(self, logits: torch.Tensor) -> list[NDArray]:
         """Return each task's block of each member, (M, n, columns)."""
         return [block.numpy() for block in member_blocks(self.tasks_, logits)]
+
+    def _example(self, method: str) -> NDArray:
+        """Return what a method of `predict_frame` gives for some row, from logits of zero."""
+        width = self._fitted_.n_members * logit_slices(self.tasks_)[-1].stop
+        logits = torch.zeros(1, width, dtype=torch.float64)
+        if method == "predict":
+            return self._join(self._decode(logits))
+        return np.concatenate(self._probabilities(logits, members=False), axis=-1)
 
     def _probabilities(self, logits: torch.Tensor, *, members: bool) -> list[NDArray]:
         """Return the blocks of the tasks with classes."""

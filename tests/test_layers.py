@@ -30,7 +30,11 @@ LAYERS = {
     "_params": ({"numpy"}, {"_compat", "data"}),
     "_reporting": (set(), set()),
     "_views": ({"numpy", "pandas", "sklearn"}, {"tasks"}),
-    "_prediction": (SCIENCE | {"torch"}, {"_training", "_views", "data", "nn", "tasks"}),
+    "_encoding": ({"numpy"}, {"data"}),
+    "_prediction": (
+        SCIENCE | {"torch"},
+        {"_encoding", "_training", "_views", "data", "nn", "tasks"},
+    ),
     "_monitoring": ({"numpy", "torch"}, {"_prediction", "_training", "data", "tasks"}),
     "_preparing": (
         {"numpy", "sklearn", "torch"},

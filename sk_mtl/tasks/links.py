@@ -33,7 +33,8 @@ def mean_blocks(tasks: Sequence[Task], logits: Tensor) -> list[Tensor]:
 
 def member_blocks(tasks: Sequence[Task], logits: Tensor) -> list[Tensor]:
     """Return what `mean_blocks` takes the mean of: a block (M, n, columns) per task."""
-    slices, n = logit_slices(tasks), len(logits)
+    # Not `len`: it would make the number of rows a constant of an exported network.
+    slices, n = logit_slices(tasks), logits.shape[0]
     by_member = logits.reshape(n, -1, slices[-1].stop).transpose(0, 1)
     rows = by_member.flatten(0, 1)
     blocks = [task.link(rows[:, at]) for task, at in zip(tasks, slices, strict=True)]
