@@ -25,7 +25,7 @@ LAYERS = {
     "tasks": ({"torch", "numpy", "sklearn"}, set()),
     "numeric": ({"numpy"}, set()),
     "categorical": ({"numpy"}, set()),
-    "data": (SCIENCE | {"torch", "pyarrow"}, {"_compat", "categorical", "numeric", "tasks"}),
+    "data": (SCIENCE | {"torch", "pyarrow", "fsspec"}, {"_compat", "categorical", "numeric", "tasks"}),
     "_training": ({"torch", "skorch", "numpy"}, {"balancing", "data", "nn", "tasks"}),
     "_params": ({"numpy"}, {"_compat", "data"}),
     "_reporting": (set(), set()),
@@ -82,7 +82,11 @@ LAYERS = {
 ONLY_IN = {
     # what, and in which files of a layer alone it may be imported
     ("data", "torch"): {"data/bags.py", "data/rows.py", "data/windows.py"},
-    ("data", "pyarrow"): {"data/frames.py"},
+    ("data", "pyarrow"): {
+        "data/footers.py", "data/frames.py", "data/parquet.py", "data/storage.py",
+        "data/writing.py",
+    },
+    ("data", "fsspec"): {"data/storage.py", "data/writing.py"},
 }
 """Imports that a layer may have in some of its files only."""
 
@@ -210,7 +214,7 @@ def test_reading_private_names(source, n):
     assert len(privates(source)) == n
 
 
-@pytest.mark.parametrize("optional", ["matplotlib", "safetensors", "torchjd"])
+@pytest.mark.parametrize("optional", ["fsspec", "matplotlib", "pyarrow", "safetensors", "torchjd"])
 def test_optional_packages_are_imported_inside_functions_only(optional):
     for path in FILES:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
