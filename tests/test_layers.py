@@ -20,6 +20,7 @@ LAYERS = {
     "_version": (set(), set()),
     "_checks": (set(), set()),
     "_compat": ({"sklearn"}, set()),
+    "_files": ({"safetensors", "torch"}, set()),
     "nn": ({"torch"}, set()),
     "balancing": ({"torch", "torchjd"}, set()),
     "tasks": ({"torch", "numpy", "sklearn"}, set()),

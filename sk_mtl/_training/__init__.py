@@ -2,6 +2,7 @@
 
 from sk_mtl._training.budget import SCHEDULES, STOPPING_ROWS, auto_batch_size, auto_members
 from sk_mtl._training.callbacks import EpochHook, RestoreBest
+from sk_mtl._training.checkpoint import Checkpointer, optimizer_example
 from sk_mtl._training.devices import available_device, place_of_rows, resolve_device
 from sk_mtl._training.loop import fit_epochs, fit_further, predict_logits
 from sk_mtl._training.net import MultiTaskNet, make_net
@@ -22,6 +23,7 @@ __all__ = [
     "OPTIMIZERS",
     "SCHEDULES",
     "STOPPING_ROWS",
+    "Checkpointer",
     "Criterion",
     "EpochHook",
     "LazyAdam",
@@ -39,6 +41,7 @@ __all__ = [
     "get_progress",
     "get_seen",
     "make_net",
+    "optimizer_example",
     "place_of_rows",
     "predict_logits",
     "resolve_device",

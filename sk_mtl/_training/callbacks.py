@@ -10,6 +10,22 @@ from skorch.callbacks import Callback
 from sk_mtl._training.settings import Monitor
 from sk_mtl._training.snapshot import Snapshot, bytes_of
 
+COUNTED = ("best_", "reference_", "misses_", "epoch_")
+"""What `RestoreBest` counts beside the best state."""
+
+NOW = "now"
+"""Stands for a snapshot of what the net is at the moment: no need to keep it twice."""
+
+
+def _state_of(snapshot: Snapshot | None, *, is_now: bool) -> Any:
+    return None if snapshot is None else NOW if is_now else snapshot.get_state()
+
+
+def _restored(net: NeuralNet, state: Any) -> Snapshot | None:
+    if state is None:
+        return None
+    return Snapshot(net) if state == NOW else Snapshot.from_state(state, net.device)
+
 
 class RestoreBest(Callback):
     """Stop when what is watched no longer falls, and restore the best epoch's state.
@@ -69,6 +85,17 @@ class RestoreBest(Callback):
         self.misses_ += 1
         if self.misses_ >= self.patience:
             net.stop = True
+
+    def get_state(self, net: NeuralNet) -> dict[str, Any]:
+        """Return where early stopping stands, for `set_state`."""
+        numbers = {name: getattr(self, name) for name in COUNTED}
+        return {**numbers, "state": _state_of(self.state_, is_now=self.epoch_ == len(net.history))}
+
+    def set_state(self, net: NeuralNet, state: dict[str, Any]) -> None:
+        """Undo `get_state`, of a net that stands where it stood then."""
+        for name in COUNTED:
+            setattr(self, name, state[name])
+        self.state_ = _restored(net, state["state"])
 
     def restore(self, net: NeuralNet) -> None:
         """Restore the best state, whether patience or the number of epochs ended training."""
@@ -161,6 +188,14 @@ class KeepLast(Callback):
             self.state.take(net)
         elif bytes_of(net) <= KEPT_BYTES:
             self.state = Snapshot(net)
+
+    def get_state(self, net: NeuralNet, *, is_now: bool) -> dict[str, Any]:
+        """Return what is kept, for `set_state`; `is_now` tells that an epoch has just ended."""
+        return {"done": self.done, "state": _state_of(self.state, is_now=is_now)}
+
+    def set_state(self, net: NeuralNet, state: dict[str, Any]) -> None:
+        """Undo `get_state`, of a net that stands where it stood then."""
+        self.done, self.state = state["done"], _restored(net, state["state"])
 
     def go_back(self, net: NeuralNet) -> None:
         """Restore the last whole epoch."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sk_mtl._training.budget import ClipNorm, make_schedule
 from sk_mtl._training.callbacks import EpochHook, EpochLine, KeepLast
+from sk_mtl._training.checkpoint import Checkpointer
 from sk_mtl._training.memory import keep_memory
 from sk_mtl._training.net import MultiTaskNet
 from sk_mtl._training.signals import Interrupts, NonFiniteLossError, StopTraining
@@ -31,6 +32,7 @@ def fit_epochs(
     hook: EpochHook | None = None,
     *,
     keeps: bool = True,
+    checkpointer: Checkpointer | None = None,
 ) -> KeyboardInterrupt | None:
     """Train for some epochs, every random number drawn from generators of the net's own.
 
@@ -46,6 +48,8 @@ def fit_epochs(
         What to call back in this run only.
     keeps : bool, default=True
         Whether the C library is to keep memory while the run lasts.
+    checkpointer : Checkpointer, optional
+        Where the run's state is kept, and the state to go on from.
 
     Returns
     -------
@@ -63,15 +67,21 @@ def fit_epochs(
     embedding, last = net.module_.embedding, KeepLast(epochs)
     net.criterion_.count(rows, net.device)
     rows.show(embedding.count)
+    if checkpointer is not None and checkpointer.finished:
+        checkpointer.restore_end(net)
+        net.module_.eval()
+        return None
     more = [] if hook is None else [("begin", hook)]
     n_steps = epochs * len(net.get_iterator(rows, training=True))
     rates = [net.lr * group.get("factor", 1.0) for group in net.optimizer_.param_groups]
     schedule = make_schedule(net.settings.lr_schedule, rates, n_steps, valid is not None)
     interrupt = None
     with _run(net, valid, [*more, *net.callbacks_, *schedule, ("last", last)], keeps=keeps):
+        if checkpointer is not None:
+            checkpointer.begin(net, last, schedule[0][1] if schedule else None)
         net.notify("on_train_begin", X=rows, y=None)
         try:
-            _epochs(net, rows, valid, epochs)
+            _epochs(net, rows, valid, epochs, checkpointer)
         except StopTraining:
             pass
         except KeyboardInterrupt as error:
@@ -84,6 +94,8 @@ def fit_epochs(
     embedding.settle()
     net.module_.eval()
     check_finite(net, rows)
+    if checkpointer is not None and interrupt is None:
+        checkpointer.end(net)
     return interrupt
 
 
@@ -145,7 +157,8 @@ def _run(
     net.callbacks_, net.stop = callbacks, False
     net.valid_batches = None if valid is None else net.get_iterator(valid)
     seed = int(torch.randint(2**62, (), generator=net.iterator_train__generator))
-    net.module_.set_generator(torch.Generator(net.device).manual_seed(seed))
+    net.noise = torch.Generator(net.device).manual_seed(seed)
+    net.module_.set_generator(net.noise)
     try:
         with keep_memory() if keeps else nullcontext(), Interrupts() as net.interrupts:
             yield
@@ -156,6 +169,7 @@ def _run(
                 # A stream goes on from where the schedule began.
                 group["lr"] = net.lr * group.get("factor", 1.0)
         net.module_.set_generator(None)
+        net.noise = net.tally = net.tally_state = None
         net.callbacks_, net.valid_batches, net.stand_in = usual, None, None
 
 
@@ -164,14 +178,18 @@ def _epochs(
     rows: Rows | StreamedRows,
     valid: Rows | StreamedRows | None,
     epochs: int,
+    checkpointer: Checkpointer | None = None,
 ) -> None:
     """Run epochs until their number is reached or a callback wants to stop."""
     data = {"dataset_train": rows, "dataset_valid": valid}
     batches = net.get_iterator(rows, training=True)
-    for _ in range(epochs):
+    done = 0 if checkpointer is None else checkpointer.go_on(batches)
+    for _ in range(done, epochs):
         if net.stop:
             return
         net.notify("on_epoch_begin", **data)
+        if checkpointer is not None:
+            checkpointer.epoch_begin()
         net.run_single_epoch(batches, training=True, prefix="train", step_fn=net.train_step)
         if valid is not None:
             net.module_.embedding.settle()
@@ -179,6 +197,8 @@ def _epochs(
                 net.valid_batches, training=False, prefix="valid", step_fn=net.validation_step
             )
         net.notify("on_epoch_end", **data)
+        if checkpointer is not None:
+            checkpointer.epoch_end()
 
 
 def check_finite(

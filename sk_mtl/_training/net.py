@@ -49,6 +49,12 @@ class MultiTaskNet(NeuralNet):
         The training parameters.
     stand_in : callable or None
         Returns, of this net, what a scorer takes for the rows held out in this run.
+    noise : torch.Generator or None
+        What dropout draws from in this run.
+    tally : Tally or None
+        The sums of the training epoch under way.
+    tally_state : dict or None
+        The sums that the next training epoch begins with, of one that was cut off.
     """
 
     stop = False
@@ -56,6 +62,9 @@ class MultiTaskNet(NeuralNet):
     interrupts = Interrupts()
     settings = Training()
     stand_in: Callable[..., Any] | None = None
+    noise: torch.Generator | None = None
+    tally: Tally | None = None
+    tally_state: dict[str, Any] | None = None
     _known_listeners: tuple[Any, dict[str, list[Callback]]] = (None, {})
 
     @property
@@ -262,6 +271,10 @@ class MultiTaskNet(NeuralNet):
         self._set_training(training)
         history, balancer = self.history, self.criterion_.balancer
         tally = Tally(self, prefix)
+        if training:
+            self.tally, state, self.tally_state = tally, self.tally_state, None
+            if state is not None:
+                tally.set_state(state)
         heard = self._listeners("on_batch_begin") or self._listeners("on_batch_end")
         for batch in iterator:
             # What skorch's callbacks take a batch to be.
@@ -284,6 +297,7 @@ class MultiTaskNet(NeuralNet):
         for name, value in row.items():
             history.record(name, value)
         if training:
+            self.tally = None
             balancer.end_epoch(self.criterion_.weigh(tally.means().to(self.device)))
             weights = mean_weights(tally.balance)
             for term, mean in zip(self.criterion_.names, weights, strict=False):

@@ -35,21 +35,24 @@ def _fits(state: dict[str, Any], parameter: Tensor) -> bool:
 
 def get_progress(net: MultiTaskNet) -> dict[str, Any]:
     """Return the state of optimizer, balancer, generator and counts, without torch objects."""
+    return _plain(find_progress(net))
+
+
+def find_progress(net: MultiTaskNet) -> dict[str, Any]:
+    """Return the same with the net's own tensors, for `set_progress`."""
     criterion = net.criterion_
-    return _plain(
-        {
-            "optimizer": {"kind": type(net.optimizer_).__name__, "state": optimizer_state(net)},
-            "balancer": criterion.balancer.get_state(),
-            "balancer_parameters": dict(criterion.balancer.named_parameters()),
-            "generator": net.iterator_train__generator.get_state(),
-            "tallies": net.module_.embedding.tallies(),
-            "seen": get_seen(net),
-        }
-    )
+    return {
+        "optimizer": {"kind": type(net.optimizer_).__name__, "state": optimizer_state(net)},
+        "balancer": criterion.balancer.get_state(),
+        "balancer_parameters": dict(criterion.balancer.named_parameters()),
+        "generator": net.iterator_train__generator.get_state(),
+        "tallies": net.module_.embedding.tallies(),
+        "seen": get_seen(net),
+    }
 
 
 def set_progress(net: MultiTaskNet, progress: dict[str, Any]) -> None:
-    """Give a net the state that `get_progress` returned."""
+    """Give a net the state that `get_progress` or `find_progress` returned."""
     found, criterion = _tensors(progress, net.device), net.criterion_
     if found["optimizer"]["kind"] == type(net.optimizer_).__name__:
         _set_optimizer_state(net, found["optimizer"]["state"])
@@ -87,7 +90,7 @@ def _plain(tree: Any) -> Any:
 def _tensors(tree: Any, device: Any) -> Any:
     """Undo `_plain`."""
     if not isinstance(tree, dict):
-        return tree
+        return tree.to(device) if isinstance(tree, Tensor) else tree
     if TENSOR in tree:
         return torch.tensor(tree[TENSOR], device=device)
     return {key: _tensors(value, device) for key, value in tree.items()}

@@ -57,6 +57,25 @@ class Snapshot:
         net.criterion_.balancer.set_state(self.balancer)
         net.iterator_train__generator.set_state(self.generator)
 
+    def get_state(self) -> dict[str, Any]:
+        """Return what `from_state` makes an equal snapshot of: tensors, numbers, strings."""
+        return {
+            "copies": self.copies,
+            "steps": self.steps,
+            "balancer": self.balancer,
+            "generator": self.generator,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any], device: Any) -> "Snapshot":
+        """Undo `get_state`, for a net on a device."""
+        self = cls.__new__(cls)
+        self.slots = {}
+        self.copies = [copy.to(device) for copy in state["copies"]]
+        self.steps = dict(state["steps"])
+        self.balancer, self.generator = state["balancer"], state["generator"]
+        return self
+
     def _tensors(self, net: Any) -> Iterator[tuple[Tensor, Any]]:
         """Yield what is copied: tensors, and which part of each."""
         everything: Any = ...

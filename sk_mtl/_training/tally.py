@@ -16,6 +16,10 @@ CHECK_STEPS = 64
 """Steps on a GPU between two looks at their losses: a look waits for the GPU."""
 
 
+STACKED = ("sums", "weights", "penalties", "losses")
+"""What a tally keeps of each step: tensors of one shape."""
+
+
 class Tally:
     """Sums over the batches of an epoch, and a look at their losses from time to time."""
 
@@ -47,6 +51,20 @@ class Tally:
             return loss.item()
         self.losses.append(loss)
         return loss
+
+    def get_state(self) -> dict[str, Any]:
+        """Return the sums up to now, for `set_state`."""
+        known = [w for w in self.balance if w is not None]
+        parts = {name: getattr(self, name) for name in STACKED} | {"balance": known}
+        stacked = {name: torch.stack(part) for name, part in parts.items() if part}
+        return {**stacked, "rows": torch.tensor(self.rows, dtype=torch.int64)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Undo `get_state`."""
+        for name in (*STACKED, "balance"):
+            if name in state:
+                setattr(self, name, list(state[name].to(self.net.device).unbind()))
+        self.rows = state["rows"].tolist()
 
     def look(self) -> None:
         """Refuse losses that are not finite, or below zero where a balancer takes none."""
