@@ -32,6 +32,7 @@ Beside them:
   reaches through pipelines and searches.
 - `load`, and `save`: files without pickle. `trusted_types`: for skops and MLflow.
   `search_space`: what a search may try.
+- `to_onnx`, `to_torch_program`: models for other runtimes, see `sk_mtl.export`.
 - `sk_mtl.inspection`: what gates and losses did, and whether tasks conflict.
 - `sk_mtl.balancing`: how task losses become gradients.
 - `sk_mtl.tasks`: kinds of task; `sk_mtl.numeric`: encodings of numbers; `sk_mtl.categorical`:
@@ -49,6 +50,7 @@ from sk_mtl._training import NonFiniteLossError
 from sk_mtl._version import __version__
 from sk_mtl._views import TaskView, predict_frame, predict_task_proba, task_view
 from sk_mtl.architectures import *  # noqa: F403, so that an architecture is exported once
+from sk_mtl.export import to_onnx, to_torch_program
 from sk_mtl.persistence import ModelFileError, load, save, trusted_types
 
 __all__ = [
@@ -62,12 +64,14 @@ __all__ = [
     "save",
     "search_space",
     "task_view",
+    "to_onnx",
+    "to_torch_program",
     "trusted_types",
 ]
 __all__ += [name for name in architectures.__all__ if hasattr(getattr(architectures, name), "fit")]
 
 _SUBMODULES = (
-    "architectures", "balancing", "base", "categorical", "data", "datasets", "inspection",
+    "architectures", "balancing", "base", "categorical", "data", "datasets", "export", "inspection",
     "metrics", "model_selection", "nn", "numeric", "persistence", "tasks",
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ import sk_mtl.architectures
 import sk_mtl.balancing
 import sk_mtl.categorical
 import sk_mtl.datasets
+import sk_mtl.export
 import sk_mtl.inspection
 import sk_mtl.metrics
 import sk_mtl.model_selection
@@ -24,6 +25,7 @@ MODULES = [
     sk_mtl.balancing,
     sk_mtl.categorical,
     sk_mtl.datasets,
+    sk_mtl.export,
     sk_mtl.inspection,
     sk_mtl.model_selection,
     sk_mtl.nn,
@@ -52,7 +54,7 @@ def test_names():
         *(cls.__name__ for cls in ESTIMATORS),
         *("ModelFileError", "NonFiniteLossError", "TaskView", "load", "__version__"),
         *("predict_frame", "predict_task_proba", "save", "search_space", "task_view"),
-        "trusted_types",
+        *("to_onnx", "to_torch_program", "trusted_types"),
     }
     assert set(sk_mtl.datasets.__all__) == {
         *("fetch_adult", "fetch_census_income"),
@@ -101,7 +103,7 @@ def test_submodules_load_on_access():
 
 
 def test_import_is_quiet_and_light():
-    code = "import sys, sk_mtl; print({'matplotlib', 'polars', 'safetensors'} & set(sys.modules))"
+    code = "import sys, sk_mtl; print({'matplotlib', 'onnx', 'polars', 'safetensors', 'skl2onnx'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
     )

@@ -78,12 +78,12 @@ def check_parts(estimator: Any, what: str) -> tuple[NumberEncoder, CategoryEncod
         If a column is a bag of categories, or a part is of another kind than numbers and codes.
     """
     encoders = {type(one): one for one in estimator._fitted_.encoder.encoders}
-    other = [kind for kind in encoders if kind not in (NumberEncoder, CategoryEncoder)]
-    if other or len(encoders) != 2:
-        name = other[0].__name__ if other else "a part alone"
+    if set(encoders) != {NumberEncoder, CategoryEncoder}:
+        kinds = " and ".join(kind.__name__ for kind in encoders)
         raise ValueError(
-            f"{what} takes numbers and categories, and {type(estimator).__name__} has the part of "
-            f"{name}; export `module_` yourself, with what `encoder_.transform` gives."
+            f"{what} takes columns of NumberEncoder and CategoryEncoder, and "
+            f"{type(estimator).__name__} has {kinds}; export `module_` yourself, with what "
+            "`encoder_.transform` gives."
         )
     numbers, categories = encoders[NumberEncoder], encoders[CategoryEncoder]
     assert isinstance(numbers, NumberEncoder)
