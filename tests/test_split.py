@@ -15,7 +15,7 @@ from skorch.callbacks import Callback
 import sk_mtl
 from sk_mtl import SharedBottom
 from sk_mtl.data import draw_rule, hold_out, stream_rule
-from sk_mtl.data.split import _draws
+from sk_mtl.data.split import row_draws
 from sk_mtl.tasks import BinaryTask
 
 steady = settings(max_examples=100, deadline=None, derandomize=True, database=None)
@@ -394,13 +394,13 @@ def test_a_label_of_zero_weight_is_none_to_watch():
 def test_draws_of_a_run_of_rows_are_those_of_all_rows(first, n, seed):
     rows = first + np.flatnonzero(np.random.default_rng(n).random(n) < 0.7)
     everything = np.random.default_rng(seed).random(first + n)
-    assert_array_equal(_draws(rows, seed), everything[rows])
+    assert_array_equal(row_draws(rows, seed), everything[rows])
 
 
 def test_draws_far_out_cost_what_near_ones_do():
     """All draws up to such a position would not fit into memory."""
     rows = np.array([10**15, 10**15 + 3])
-    once, again = _draws(rows, 3), _draws(rows[1:], 3)
+    once, again = row_draws(rows, 3), row_draws(rows[1:], 3)
     assert once[1] == again[0] != once[0]
 
 
@@ -413,7 +413,7 @@ def test_a_rule_of_a_stream_goes_piece_by_piece(given_labels, percent, seed, siz
     starts = range(0, len(rows), size)
     pieces = [hold_out(rule, observed[i : i + size], rows[i : i + size]) for i in starts]
     assert_array_equal(np.concatenate([np.zeros(0, dtype=bool), *pieces]), whole)
-    assert_array_equal(whole, _draws(rows, seed) < percent / 100)
+    assert_array_equal(whole, row_draws(rows, seed) < percent / 100)
 
 
 def test_a_rule_of_a_stream_holds_out_its_share_of_every_task():

@@ -31,7 +31,7 @@ from sk_mtl.data.frames import Table
 from sk_mtl.data.numbers import Held, NumberEncoder
 from sk_mtl.data.parquet import ParquetSource, ParquetView
 from sk_mtl.data.rows import Batch, Batches, Rows
-from sk_mtl.data.split import HoldOut, draw_rule, hold_out, stream_rule
+from sk_mtl.data.split import HoldOut, draw_rule, hold_out, row_draws, stream_rule
 from sk_mtl.data.storage import DataFileError
 from sk_mtl.data.targets import FITTED, Targets, read_targets
 from sk_mtl.data.windows import StreamedRows, Windows
@@ -66,5 +66,6 @@ __all__ = [
     "hold_out",
     "read_targets",
     "resolve_classes",
+    "row_draws",
     "stream_rule",
 ]

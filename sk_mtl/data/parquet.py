@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,16 +12,8 @@ from sklearn.utils import check_random_state
 from sk_mtl._checks import Options, ParameterError, check_count
 from sk_mtl.data.footers import read_footers
 from sk_mtl.data.frames import _from_arrow
-from sk_mtl.data.storage import (
-    DataFileError,
-    Found,
-    find_files,
-    open_parquet,
-    reading,
-)
-
-MOST_OPEN = 8
-"""Files that a stream keeps open at once."""
+from sk_mtl.data.reading import Group, Reader
+from sk_mtl.data.storage import Found, find_files
 
 
 class ParquetSource(Options):
@@ -36,9 +28,10 @@ class ParquetSource(Options):
         Files, folders (all files ``*.parquet`` below them, sorted by path), and globs with ``*``,
         ``?``, ``[ab]`` and ``**``; local, or URLs that fsspec knows ("s3://bucket/folder"). In
         folders and globs names that begin with "_" or "." do not count.
-    targets : str or sequence of str
+    targets : str, sequence of str or None
         The columns of the labels. A name is a single task, as y of shape (n,); a list of names is
-        y of shape (n, K). A null is a label that was not observed.
+        y of shape (n, K). A null is a label that was not observed. None: there are no labels, the
+        rows are to be predicted.
     sample_weight : str or sequence of str, default=None
         A column of weights of rows, or one column for each target.
     features : sequence of str, default=None
@@ -108,7 +101,9 @@ class ParquetSource(Options):
         check_count("window_rows", self.window_rows)
         check_random_state(self.random_state)
         single = isinstance(self.targets, str)
-        targets = [self.targets] if single else _names("targets", self.targets)
+        targets = [self.targets] if single else []
+        if not (single or self.targets is None):
+            targets = _names("targets", self.targets)
         weights = self.sample_weight
         if weights is not None:
             weights = [weights] if isinstance(weights, str) else _names("sample_weight", weights)
@@ -168,25 +163,6 @@ def _refuse_twice(targets: list[str], weights: list[str], features: list[str]) -
                     "one of them."
                 )
             roles[name] = role
-
-
-class Group(NamedTuple):
-    """A row group: its file's and its own position, its rows, and the number of the first."""
-
-    file: int
-    position: int
-    n_rows: int
-    first: int
-
-
-class Run(NamedTuple):
-    """Row groups of a file that follow one another, and the rows of them to read."""
-
-    file: int
-    indices: list[int]
-    start: int
-    stop: int
-    first: int
 
 
 @dataclass(frozen=True)
@@ -283,11 +259,25 @@ class ParquetView:
         DataFileError
             If a file is damaged, or has changed since `open`.
         """
-        schema = self._schema(columns, dictionaries=dictionaries)
         chosen = range(len(self.groups)) if order is None else order
-        with _OpenFiles(self, schema, dictionaries=dictionaries) as files:
-            for run in self._runs(chosen, skip, rows):
-                yield from files.read(run)
+        with self.reader(columns, dictionaries=dictionaries) as reader:
+            yield from reader.stream(chosen, skip, rows)
+
+    def reader(self, columns: Sequence[str] | None = None, *, dictionaries: bool = True) -> Reader:
+        """Return what keeps files open for several streams: windows of one pass, one by one.
+
+        Its method `stream` takes order, skip and rows as the one here does. A stream that begins
+        where the last one ended costs nothing more, while this class's own `stream` decodes a
+        group from its first row.
+
+        Parameters
+        ----------
+        columns, dictionaries
+            As for `stream`.
+        """
+        schema = self._schema(columns, dictionaries=dictionaries)
+        coded = sorted(self.coded & set(schema.names)) if dictionaries else []
+        return Reader(self.filesystem, self.files, self.groups, schema, coded, self.window_rows)
 
     def _schema(self, columns: Sequence[str] | None, *, dictionaries: bool) -> Any:
         """Return the schema of the tables of a stream."""
@@ -305,125 +295,27 @@ class ParquetView:
             ]
         )
 
-    def _runs(self, order: Sequence[int] | NDArray, skip: int, rows: int | None) -> Iterator[Run]:
-        """Yield what to read, groups that follow one another in a file together."""
-        left = self.n_rows * len(order) if rows is None else rows
-        run: Run | None = None
-        for place in order:
-            group = self.groups[place]
-            if skip >= group.n_rows:
-                skip -= group.n_rows
-                continue
-            if left <= 0:
-                break
-            stop = min(group.n_rows, skip + left)
-            follows = (
-                run is not None
-                and (run.file, run.indices[-1] + 1) == (group.file, group.position)
-                and run.first + run.stop == group.first
-            )
-            if run is not None and follows:
-                run = run._replace(indices=[*run.indices, group.position], stop=run.stop + stop)
-            else:
-                if run is not None:
-                    yield run
-                run = Run(group.file, [group.position], skip, stop, group.first)
-            left -= stop - skip
-            skip = 0
-        if run is not None:
-            yield run
-
     def rows(self, table: Any) -> tuple[pd.DataFrame, Any, NDArray | None]:
         """Return a table of all columns as X, y and weights, as `fit` takes them.
 
         Parameters
         ----------
         table : pyarrow.Table
-            What `read` and `stream` return.
+            What `read` and `stream` return, with all columns of labels and weights.
 
         Returns
         -------
         X : DataFrame of shape (n, D)
+            The features that the table has.
         y : Series of shape (n,) or DataFrame of shape (n, K)
         sample_weight : ndarray of shape (n,) or (n, K), float64, or None
             NaN where a weight is null.
         """
-        X, y = _from_arrow(table.select(self.names)), _from_arrow(table.select(self.targets))
+        held = [name for name in self.names if name in table.column_names]
+        X, y = _from_arrow(table.select(held)), _from_arrow(table.select(self.targets))
         weight = None
         if self.weights:
             frame = table.select(self.weights).to_pandas()
             weight = frame.to_numpy(dtype=np.float64, na_value=np.nan)
             weight = weight if self.weight_per_target else weight[:, 0]
         return X, (y[self.targets[0]] if self.single else y), weight
-
-
-class _OpenFiles:
-    """The files that a stream reads from, the last few of them open."""
-
-    def __init__(self, view: ParquetView, schema: Any, *, dictionaries: bool) -> None:
-        self.view, self.schema = view, schema
-        self.coded = sorted(view.coded & set(schema.names)) if dictionaries else []
-        self.open: dict[int, Any] = {}
-
-    def __enter__(self) -> "_OpenFiles":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for file in self.open.values():
-            file.close(force=True)
-        self.open.clear()
-
-    def read(self, run: Run) -> Iterator[tuple[int, Any]]:
-        """Yield the rows of a run."""
-        import pyarrow
-
-        size = self.view.window_rows
-        first, held = run.first + run.start, 0
-        pieces: list[Any] = []
-        for piece in self._batches(run):
-            if held + len(piece) > size:
-                yield first, self._table(run, pyarrow.Table.from_batches(pieces))
-                first, held, pieces = first + held, 0, []
-            held += len(piece)
-            pieces.append(piece)
-        if pieces:
-            yield first, self._table(run, pyarrow.Table.from_batches(pieces))
-
-    def _batches(self, run: Run) -> Iterator[Any]:
-        """Yield the batches of a run, cut to its rows."""
-        path, at = self.view.files[run.file].path, 0
-        source = self._file(run.file).iter_batches(
-            batch_size=self.view.window_rows,
-            row_groups=run.indices,
-            columns=self.schema.names,
-            use_threads=False,  # the cores are needed to train
-        )
-        while at < run.stop:
-            with reading(path):
-                batch = next(source, None)
-            if batch is None:
-                raise DataFileError(
-                    f"{path!r} has fewer rows than its footer said when training began; it must "
-                    "not change while it is read."
-                )
-            start, stop = max(run.start - at, 0), min(run.stop - at, len(batch))
-            at += len(batch)
-            if start < stop:
-                yield batch.slice(start, stop - start)
-
-    def _file(self, position: int) -> Any:
-        """Return an open file."""
-        if position not in self.open:
-            while len(self.open) >= MOST_OPEN:
-                self.open.pop(next(iter(self.open))).close(force=True)
-            path = self.view.files[position].path
-            self.open[position] = open_parquet(self.view.filesystem, path, self.coded)
-        return self.open[position]
-
-    def _table(self, run: Run, table: Any) -> Any:
-        """Return a table's columns in the order and with the types of the stream."""
-        table = table.select(self.schema.names)
-        if table.schema.equals(self.schema):
-            return table.replace_schema_metadata(None)  # pandas' index stays a column
-        with reading(self.view.files[run.file].path):
-            return table.cast(self.schema)

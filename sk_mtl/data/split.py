@@ -51,7 +51,7 @@ def draw_rule(observed: NDArray, rows: NDArray, fraction: float, seed: int) -> H
     order = np.argsort(observed.sum(axis=0), kind="stable")
     best, least = None, np.inf
     for attempt in range(ATTEMPTS if len(rows) <= FEW_ROWS else 1):
-        limits, held = _deal(observed, _draws(rows, seed + attempt), order, fraction)
+        limits, held = _deal(observed, row_draws(rows, seed + attempt), order, fraction)
         _turn(observed, held)
         lacking = _n_lacking(observed, held)
         if lacking < least:
@@ -107,7 +107,7 @@ def hold_out(rule: HoldOut, observed: NDArray, rows: NDArray) -> NDArray:
     held = np.isin(rows, np.frombuffer(rule.held, dtype=np.int64))
     new = rows >= rule.n_known
     if new.any():
-        draws, left = _draws(rows, rule.seed), new.copy()
+        draws, left = row_draws(rows, rule.seed), new.copy()
         for k, limit in zip(rule.order, rule.limits, strict=True):
             labeled = observed[:, k] & left
             held |= labeled & (draws < limit)
@@ -166,7 +166,7 @@ def _n_lacking(observed: NDArray, held: NDArray) -> float:
     return lacking + 0.01 * float(((n == 1) & (n_held == 1)).sum()) * (len(n) > 1)
 
 
-def _draws(rows: NDArray, seed: int) -> NDArray:
+def row_draws(rows: NDArray, seed: int) -> NDArray:
     """Return a number from [0, 1) for each position, whatever the other positions are."""
     if not len(rows):
         return np.zeros(0)
