@@ -14,6 +14,10 @@ class NonFiniteLossError(ValueError):
     """A task's loss became NaN or infinite, or weights and predictions did."""
 
 
+class RankError(RuntimeError):
+    """Another process of the same fit has failed, or is lost; the message says which, and why."""
+
+
 class Interrupts:
     """Tell a Ctrl-C from a callback that raises KeyboardInterrupt.
 
