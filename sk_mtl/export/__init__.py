@@ -8,5 +8,6 @@
 
 from sk_mtl.export._onnx import onnx_inputs, to_onnx
 from sk_mtl.export._program import to_torch_program
+from sk_mtl.export._skl2onnx import register_converters
 
-__all__ = ["onnx_inputs", "to_onnx", "to_torch_program"]
+__all__ = ["onnx_inputs", "register_converters", "to_onnx", "to_torch_program"]

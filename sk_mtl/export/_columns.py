@@ -136,7 +136,7 @@ def choose_sources(
         One input for each column, by its name, or, if X had no names and holds no strings, a
         single one, "X".
     """
-    numbers, categories = check_parts(estimator, "to_onnx")
+    _, categories = check_parts(estimator, "to_onnx")
     names = estimator._fitted_.encoder.names_
     given = [None] * len(names) if dtypes is None else list(dtypes)
     found = [_number_dtype(dtype) for dtype in given]
@@ -324,7 +324,7 @@ def _codes(graph: Graph, own: Codes, cell: str, dtype: str, missing_string: str)
     return _table(graph, cell, {"keys_int64s": [MISSING_INTEGER, *own.keys]}, [MISSING, *own.codes])
 
 
-def _table(graph: Graph, cell: str, keys: dict[str, list], codes: list[int]) -> str:
+def _table(graph: Graph, cell: str, keys: dict[str, Any], codes: list[int]) -> str:
     return graph.add(
         "LabelEncoder", cell, domain=ML, values_int64s=codes, default_int64=UNKNOWN, **keys
     )

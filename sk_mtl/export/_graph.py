@@ -75,9 +75,9 @@ class Graph:
         self.constants.append(self.onnx.numpy_helper.from_array(array, name))
         return name
 
-    def cast(self, tensor: str, to: str) -> str:
+    def cast(self, tensor: str, to: str, output: str = "") -> str:
         """Add a cast to a dtype that numpy and ONNX both have, by numpy's name."""
-        return self.add("Cast", tensor, to=element_type(to))
+        return self.add("Cast", tensor, output=output, to=element_type(to))
 
     def concat(self, tensors: Sequence[str]) -> str:
         """Set tensors side by side."""

@@ -122,7 +122,8 @@ def to_onnx(
     if steps:
         from sk_mtl.export._skl2onnx import convert_pipeline
 
-        model = convert_pipeline(whole, estimator, X, missing_string, target_opset)
+        model, columns = convert_pipeline(whole, estimator, X, missing_string, target_opset)
+        describe(model, estimator, columns, missing_string)
     else:
         model = _convert(estimator, X, missing_string, target_opset)
     onnx.checker.check_model(model)
