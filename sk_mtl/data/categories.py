@@ -12,7 +12,7 @@ from sk_mtl.categorical import CategoricalEncoding, resolve_kinds
 from sk_mtl.data.bags import Bags, BagStore, as_bags
 from sk_mtl.data.checks import choose_columns
 from sk_mtl.data.encoder import BlockSpec, ColumnEncoder
-from sk_mtl.data.frames import Table
+from sk_mtl.data.frames import Table, is_categorical
 from sk_mtl.data.lookup import (
     FIRST_KNOWN,
     UNKNOWN,
@@ -22,6 +22,7 @@ from sk_mtl.data.lookup import (
     encode_cells,
     of_one_type,
 )
+from sk_mtl.data.survey_categories import CategorySurvey
 from sk_mtl.data.vocabularies import (
     Members,
     Vocabulary,
@@ -115,6 +116,27 @@ class CategoryEncoder(ColumnEncoder):
 
     def fit(self, table: Table, rows: NDArray | None, weight: NDArray | None) -> None:
         """Learn the categories that stand in the rows, and the widths of their embeddings."""
+        groups = self.begin(table)
+        for group in groups:
+            known = seen = pd.Index([], dtype=object)
+            if group.n_slots is not None:
+                for values, whose, _ in self.pieces(table, rows, group):
+                    refuse_fractions(values, whose)
+            else:
+                known = seen = learn(piece[:2] for piece in self.pieces(table, rows, group))
+            if group.has_rule:
+                known = keep_frequent(seen, self.pieces(table, rows, group), group)
+            self.publish(group, seen, known)
+        self.finish(groups)
+
+    def survey(self, table: Table, sample_rows: int) -> CategorySurvey:
+        """Return what learns from a stream: the categories of all rows."""
+        return CategorySurvey(self, table)
+
+    # The steps of `fit`, which `CategorySurvey` takes table by table.
+
+    def begin(self, table: Table) -> list[Vocabulary]:
+        """Know the columns and their vocabularies, and no category; return the vocabularies."""
         self.names_ = [table.names[j] for j in self.columns_]
         named, other = resolve_kinds(self.categorical_features, table.names)
         kinds = [named.get(j, other) for j in self.columns_]
@@ -130,49 +152,55 @@ class CategoryEncoder(ColumnEncoder):
         for v, group in enumerate(groups):
             for c in group.columns:
                 self.vocabularies_[c] = v
-            self._learn(table, rows, group)
-        self.dims_ = self._widths(groups)
+        return groups
 
-    def _learn(self, table: Table, rows: NDArray | None, group: Vocabulary) -> None:
-        """Learn one vocabulary."""
+    def pieces(
+        self, table: Table, rows: NDArray | None, group: Vocabulary
+    ) -> Iterator[tuple[pd.Series, Any, int]]:
+        """Yield what stands in a vocabulary's columns: values, their column, how many cells."""
+        for c in group.columns:
+            values = table.column(self.columns_[c], rows)
+            several = self.poolings_[c] is not None
+            step = PIECE if several else max(len(values), 1)
+            for start in range(0, len(values), step):
+                piece = values if step >= len(values) else values.iloc[start : start + step]
+                n = len(piece)
+                if several:
+                    members = self._members(c, piece)
+                    n = int(members.lengths.clip(min=1).sum())  # an empty cell is one
+                    piece = members.values
+                yield piece, self.names_[c], n
+
+    def publish(
+        self, group: Vocabulary, seen: pd.Index, known: pd.Index, *, lost: bool = False
+    ) -> None:
+        """Take over one vocabulary: of the categories seen the known ones, and given vectors.
+
+        Parameters
+        ----------
+        group : Vocabulary
+            What its columns say of it.
+        seen, known : Index
+            Its categories, sorted, and those of them that are not infrequent.
+        lost : bool, default=False
+            Whether some, infrequent too, are not among those seen.
+        """
         name = self.names_[group.columns[0]]
         frozen: NDArray = np.zeros(0, dtype=np.int64)
-        known = pd.Index([], dtype=object)
-        has_rare = False
-        sizes: dict[int, int] = {}
-
-        def columns() -> Iterator[tuple[pd.Series, Any]]:
-            for c in group.columns:
-                values, sizes[c] = table.column(self.columns_[c], rows), 0
-                several = self.poolings_[c] is not None
-                step = PIECE if several else max(len(values), 1)
-                for start in range(0, len(values), step):
-                    piece = values if step >= len(values) else values.iloc[start : start + step]
-                    if several:
-                        members = self._members(c, piece)
-                        sizes[c] += int(members.lengths.clip(min=1).sum())  # an empty cell is one
-                        piece = members.values
-                    else:
-                        sizes[c] = len(piece)
-                    yield piece, self.names_[c]
-
-        if group.n_slots is not None:
-            for values, whose in columns():
-                refuse_fractions(values, whose)
-        else:
-            known = seen = learn(columns())
-            if group.has_rule:
-                known = keep_frequent(seen, columns(), sum(sizes.values()), group)
-            if group.vectors is not None:
-                known = add_given(known, seen, group.vectors, name)
-                codes = given_codes(known, group.vectors, name)
-                self._given[len(self.slots_)] = codes, group.vectors.values
-                frozen = frozen if group.trainable else codes
-            has_rare = group.has_rule and not seen.isin(known).all()
+        if group.vectors is not None:
+            known = add_given(known, seen, group.vectors, name)
+            codes = given_codes(known, group.vectors, name)
+            self._given[len(self.slots_)] = codes, group.vectors.values
+            frozen = frozen if group.trainable else codes
+        has_rare = group.has_rule and (lost or not seen.isin(known).all())
         self.categories_.append(known)
         self.slots_.append(group.n_slots or 0)
         self.infrequent_.append(bool(has_rare))
         self.frozen_.append(frozen)
+
+    def finish(self, groups: Sequence[Vocabulary]) -> None:
+        """Choose the widths: all categories are known."""
+        self.dims_ = self._widths(groups)
 
     def _members(self, c: int, values: pd.Series) -> Members:
         return read_members(values, self.names_[c], self.separators_[c])
@@ -388,14 +416,3 @@ class CategoryEncoder(ColumnEncoder):
         if said:
             return int(dims[said[0]])
         return auto_embedding_dim(len(self.categories_[v]) or self.slots_[v])
-
-
-def is_categorical(dtype: Any) -> bool:
-    """Whether a dataframe's column of this dtype is categorical under "from_dtype"."""
-    types = pd.api.types
-    return (
-        isinstance(dtype, pd.CategoricalDtype)
-        or types.is_string_dtype(dtype)
-        or types.is_object_dtype(dtype)
-        or types.is_bool_dtype(dtype)
-    )

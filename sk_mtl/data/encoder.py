@@ -1,7 +1,7 @@
 """From the columns of a table to the parts of a row, one part for each block of the network."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sk_mtl.data.frames import Table
 from sk_mtl.data.lookup import CELLS
+from sk_mtl.data.survey import SAMPLE_ROWS, Kinds, SampleSurvey, Survey
 
 USABLE = (
     "pass numbers or categories (of dates: their parts, or the time since some date as a number)"
@@ -70,6 +71,18 @@ class ColumnEncoder(ABC):
         ValueError
             If a column holds something that cannot be used, named with the remedy.
         """
+
+    def survey(self, table: Table, sample_rows: int) -> Survey:
+        """Return what learns from a stream of tables; by default `fit` of a sample of their rows.
+
+        Parameters
+        ----------
+        table : Table
+            The first table; ``columns_`` are known.
+        sample_rows : int
+            Most rows of the sample.
+        """
+        return SampleSurvey(self, sample_rows)
 
     @abstractmethod
     def transform(self, table: Table) -> Any:
@@ -141,6 +154,59 @@ class FeatureEncoder:
         self, table: Table, rows: NDArray | None = None, weight: NDArray | None = None
     ) -> "FeatureEncoder":
         """Learn from the rows that will be trained on; see `ColumnEncoder.fit`."""
+        self._share(table)
+        for encoder in self.encoders:
+            encoder.fit(table, rows, weight)
+        return self
+
+    def fit_stream(
+        self,
+        tables: Iterable[tuple[Table, NDArray | None]],
+        sample_rows: int = SAMPLE_ROWS,
+    ) -> "FeatureEncoder":
+        """Learn from rows that come table by table, in memory that does not grow with the rows.
+
+        What is learned is what `fit` learns of all tables as one: exactly which columns there are
+        and their categories, means and variances up to rounding. What an encoding of numbers, or
+        ``numeric_features="auto"``, sees in single values it sees in a sample of the rows, drawn
+        uniformly with a fixed seed; in all rows where they are no more than that. Categories with
+        `max_categories` or `min_frequency` are counted within limits, see
+        `sk_mtl.data.survey_categories`.
+
+        Parameters
+        ----------
+        tables : iterable of (Table, ndarray of shape (n,) or None)
+            Rows to train on and their weights; each table is read once and not kept. Tables
+            without a row are passed over. The first one with rows decides which columns are of
+            which kind.
+        sample_rows : int, default=262_144
+            Most rows of the sample.
+
+        Raises
+        ------
+        ValueError
+            If there is no row, a later table has other columns or a column of another kind, or a
+            column holds something that cannot be used, named with the remedy.
+        """
+        surveys: list[Survey] = []
+        for table, weight in tables:
+            if not len(table):
+                continue
+            if not surveys:
+                kinds = Kinds(table)
+                self._share(table)
+                surveys = [encoder.survey(table, sample_rows) for encoder in self.encoders]
+            kinds.check(table)
+            for survey in surveys:
+                survey.add(table, weight)
+        if not surveys:
+            raise ValueError("There is no row to learn from: no table of the stream has one.")
+        for survey in surveys:
+            survey.finish()
+        return self
+
+    def _share(self, table: Table) -> None:
+        """Share the columns among the encoders."""
         self.names_ = table.names
         rest, *others = self.encoders
         taken: set[int] = set()
@@ -148,9 +214,6 @@ class FeatureEncoder:
             encoder.columns_ = [j for j in encoder.choose(table) if j not in taken]
             taken.update(encoder.columns_)
         rest.columns_ = [j for j in range(table.shape[1]) if j not in taken]
-        for encoder in self.encoders:
-            encoder.fit(table, rows, weight)
-        return self
 
     def update(
         self, table: Table, rows: NDArray | None = None, weight: NDArray | None = None

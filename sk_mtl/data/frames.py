@@ -192,6 +192,17 @@ def is_number(dtype: Any) -> bool:
     return types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype)
 
 
+def is_categorical(dtype: Any) -> bool:
+    """Whether a dataframe's column of this dtype is categorical under "from_dtype"."""
+    types = pd.api.types
+    return (
+        isinstance(dtype, pd.CategoricalDtype)
+        or types.is_string_dtype(dtype)
+        or types.is_object_dtype(dtype)
+        or types.is_bool_dtype(dtype)
+    )
+
+
 def is_frame(X: Any) -> bool:
     """Whether `X` is a dataframe of pandas, polars or the like, or a table of Arrow."""
     # Asked of the class: an instance that is lazy would have to resolve its columns.

@@ -1,6 +1,7 @@
 """Numeric columns: one part of floats, and what the blocks that read it have learned."""
 
 import warnings
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.preprocessing import StandardScaler
 
-from sk_mtl.data.categories import is_categorical
 from sk_mtl.data.encoder import CHUNK_BYTES, USABLE, BlockSpec, ColumnEncoder
-from sk_mtl.data.frames import FrameTable, Table, is_number
+from sk_mtl.data.floats import columns_with_nan, loses_digits, refuse_infinite, round_columns
+from sk_mtl.data.frames import FrameTable, Table, is_categorical, is_number
 from sk_mtl.data.lookup import encode_numbers
 from sk_mtl.data.rows import Numbers
+from sk_mtl.data.survey_numbers import NumberSurvey
 from sk_mtl.numeric import Affine, Encoding, Standardize
 from sk_mtl.numeric.base import join_columns
 from sk_mtl.numeric.choose import Group, resolve_encodings, sampled
@@ -91,37 +93,67 @@ class NumberEncoder(ColumnEncoder):
 
     def fit(self, table: Table, rows: NDArray | None, weight: NDArray | None) -> None:
         """Learn the statistics, which columns have missing values, and the encodings."""
+        self.begin(table)
+        groups = self._choose_encodings(table, rows, weight)
+        missing = np.zeros(len(self.columns_), dtype=bool)
+        learned: list[list[dict[str, Any]]] = [[] for _ in groups]
+        n_rows = len(table) if rows is None else len(rows)
+        rounds = self.rounds(n_rows, sparse=table.sparse)
+        for places in self.runs(n_rows, sparse=table.sparse):
+            block = self._numbers(table, rows, [self.columns_[place] for place in places])
+            scaler = StandardScaler(with_mean=not table.sparse)
+            self._learn(block, weight, scaler, slice(places.start, places.stop))
+            missing[[places[k] for k in columns_with_nan(block)]] = True
+            if rounds and block.dtype == np.float64:
+                fine = np.flatnonzero(self.may_be_rounded(places, groups)).tolist()
+                few = [k for k in fine if loses_digits(block[:, k])]
+                self.rounded_ += [places[k] for k in few]
+                block = round_columns(block, few)
+            for group, found in zip(groups, learned, strict=True):
+                own = [place - places.start for place in group.places if place in places]
+                if own and not isinstance(group.encoding, Affine):
+                    found.append(group.encoding.fit(self.dense(block, places)[:, own], weight))
+        self.publish(missing, groups, learned)
+
+    def survey(self, table: Table, sample_rows: int) -> NumberSurvey:
+        """Return what learns from a stream: statistics of all rows, the rest of a sample."""
+        return NumberSurvey(self, table, sample_rows)
+
+    # The steps of `fit`, which `NumberSurvey` takes table by table.
+
+    def begin(self, table: Table) -> None:
+        """Know the columns, and nothing of them."""
         self.names_ = [table.names[j] for j in self.columns_]
         n = len(self.columns_)
         self.counts_, self.means_, self.variances_ = np.zeros(n), np.zeros(n), np.zeros(n)
         self.constant_ = [True] * n
-        groups = self._choose_encodings(table, rows, weight)
-        marked: list[int] = []
-        learned: list[list[dict[str, Any]]] = [[] for _ in groups]
-        n_rows = len(table) if rows is None else len(rows)
-        rounds = 8 * n * n_rows > LARGE_BYTES and not self.exact and not table.sparse
         self.rounded_: list[int] = []
-        for places in self._runs(table, n_rows):
-            block = self._numbers(table, rows, [self.columns_[place] for place in places])
-            scaler = StandardScaler(with_mean=not table.sparse)
-            self._learn(block, weight, scaler, slice(places.start, places.stop))
-            missing = [places[k] for k in _columns_with_nan(block)]
-            # Of a column without any value no indicator: it would never have been off.
-            marked += [place for place in missing if self.counts_[place] > 0]
-            if rounds and block.dtype == np.float64:
-                few = self._may_be_rounded(block, places, groups)
-                self.rounded_ += [places[k] for k in few]
-                block = _round(block, few)
-            for group, found in zip(groups, learned, strict=True):
-                own = [place - places.start for place in group.places if place in places]
-                if own and not isinstance(group.encoding, Affine):
-                    found.append(group.encoding.fit(self._dense(block, places)[:, own], weight))
-        self.missing_columns_ = marked
+
+    def learn_more(
+        self, table: Table, places: range, weight: NDArray | None, *, first: bool
+    ) -> Any:
+        """Learn the statistics of some columns of a table, and return their numbers."""
+        block = self._numbers(table, None, [self.columns_[place] for place in places])
+        at = slice(places.start, places.stop)
+        scaler = StandardScaler(with_mean=not table.sparse)
+        self._learn(block, weight, scaler if first else self._resume(scaler, at), at)
+        return block
+
+    def publish(
+        self, missing: NDArray, groups: list[Group], learned: list[list[dict[str, Any]]]
+    ) -> None:
+        """Take over which columns have missing values, and what the encodings have learned."""
+        # Of a column without any value no indicator: it would never have been off.
+        self.missing_columns_ = np.flatnonzero(missing & (self.counts_ > 0)).tolist()
         self.encodings_ = self._name_blocks(groups, learned)
         self._check_variances()
 
-    def _may_be_rounded(self, block: NDArray, places: range, groups: list[Group]) -> list[int]:
-        """Return the columns of a block that lose digits as float32, but none that count.
+    def rounds(self, n_rows: int, *, sparse: bool) -> bool:
+        """Whether a table of so many rows is large enough for its numbers to be rounded."""
+        return 8 * len(self.columns_) * n_rows > LARGE_BYTES and not self.exact and not sparse
+
+    def may_be_rounded(self, places: range, groups: list[Group]) -> NDArray:
+        """Return which columns lose no digit that counts as float32: a mask over the places.
 
         A float32 keeps 24 binary digits. That is as much as the network gets of a number, unless
         the column's mean is far beyond its spread, it is of a scale that float32 has not, or an
@@ -133,32 +165,34 @@ class NumberEncoder(ColumnEncoder):
         for encoding, own in groups:
             if encoding.exact:
                 fine[[place - places.start for place in own if place in places]] = False
-        return [
-            k
-            for k in np.flatnonzero(fine).tolist()
-            if not np.array_equal(block[:, k], block[:, k].astype(np.float32), equal_nan=True)
-        ]
+        return fine
 
-    def _runs(self, table: Table, n_rows: int) -> list[range]:
+    def runs(self, n_rows: int, *, sparse: bool) -> list[range]:
         """Return runs of columns, by their places: as many as are to be read at once."""
         n = len(self.columns_)
-        size = n if table.sparse else max(1, CHUNK_BYTES // (8 * max(n_rows, 1)))
+        size = n if sparse else max(1, CHUNK_BYTES // (8 * max(n_rows, 1)))
         return [range(start, min(start + size, n)) for start in range(0, n, max(size, 1))]
 
     def update(self, table: Table, rows: NDArray | None, weight: NDArray | None) -> Self:
         """Return a copy whose statistics are those of further rows too."""
         twin, block = copy(self), self._checked(table, rows)
-        scaler = StandardScaler(with_mean=not table.sparse)
-        scaler.n_features_in_ = len(self.columns_)
-        scaler.n_samples_seen_ = np.array(self.counts_)
-        # Without a number so far a mean of any kind weighs nothing.
-        scaler.mean_, scaler.var_ = np.nan_to_num(self.means_), np.nan_to_num(self.variances_)
-        scaler.scale_ = np.ones(len(self.columns_))
+        everything = slice(0, len(self.columns_))
+        scaler = self._resume(StandardScaler(with_mean=not table.sparse), everything)
         twin.counts_, twin.means_ = self.counts_.copy(), self.means_.copy()
         twin.variances_, twin.constant_ = self.variances_.copy(), list(self.constant_)
-        twin._learn(block, weight, scaler, slice(0, len(self.columns_)))
+        twin._learn(block, weight, scaler, everything)
         twin._check_variances()
         return twin
+
+    def _resume(self, scaler: StandardScaler, at: slice) -> StandardScaler:
+        """Return a scaler that knows what has been learned of some columns so far."""
+        scaler.n_features_in_ = len(self.counts_[at])
+        scaler.n_samples_seen_ = np.array(self.counts_[at])
+        # Without a number so far a mean of any kind weighs nothing.
+        scaler.mean_ = np.nan_to_num(self.means_[at])
+        scaler.var_ = np.nan_to_num(self.variances_[at])
+        scaler.scale_ = np.ones(len(self.counts_[at]))
+        return scaler
 
     def _choose_encodings(
         self, table: Table, rows: NDArray | None, weight: NDArray | None
@@ -173,7 +207,7 @@ class NumberEncoder(ColumnEncoder):
             # Positions that are all rows of the table: no copy of it.
             part = table if len(few) == len(table) else table.take(few)
             block = self._numbers(part, None, self.columns_)
-            return self._dense(block, everything), len(kept)
+            return self.dense(block, everything), len(kept)
 
         return resolve_encodings(
             self.numeric_features, table.names, self.columns_, None if table.sparse else sample
@@ -203,9 +237,9 @@ class NumberEncoder(ColumnEncoder):
         """The blocks."""
         return [Held(*one) for one in self.encodings_]
 
-    def _dense(self, block: Any, places: range) -> NDArray:
+    def dense(self, block: Any, places: Sequence[int]) -> NDArray:
         """Return some columns' numbers for encodings that look at single values."""
-        self._check_dense(block)
+        self.check_dense(block)
         block = block.astype(np.float64, copy=False)
         if len(block) == 0:
             return block
@@ -219,7 +253,7 @@ class NumberEncoder(ColumnEncoder):
             )
         return block
 
-    def _check_dense(self, block: Any) -> None:
+    def check_dense(self, block: Any) -> None:
         """Refuse a matrix where an encoding has to look at single values."""
         if sparse.issparse(block):
             raise ValueError(
@@ -235,12 +269,20 @@ class NumberEncoder(ColumnEncoder):
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             scaler.partial_fit(block, sample_weight=weight)
             deviation = np.sqrt(scaler.var_)
+        before = self.counts_[at].copy()
         self.counts_[at] = scaler.n_samples_seen_
         empty = self.counts_[at] == 0
-        self.means_[at] = np.where(empty, np.nan, scaler.mean_)
-        self.variances_[at] = np.where(empty, np.nan, scaler.var_)
         # scikit-learn says that a column is constant, up to rounding, by a scale of one.
-        self.constant_[at] = (empty | (scaler.scale_ != deviation)).tolist()
+        found = scaler.mean_, scaler.var_, empty | (scaler.scale_ != deviation)
+        # It loses the variance of a column that has no further number.
+        same = ~empty & (self.counts_[at] == before)
+        known = self.means_[at], self.variances_[at], np.array(self.constant_[at], dtype=bool)
+        mean, variance, constant = (
+            np.where(same, old, new) for old, new in zip(known, found, strict=True)
+        )
+        self.means_[at] = np.where(empty, np.nan, mean)
+        self.variances_[at] = np.where(empty, np.nan, variance)
+        self.constant_[at] = constant.tolist()
 
     def _check_variances(self) -> None:
         """Refuse columns to standardize whose variance is no number."""
@@ -289,22 +331,20 @@ class NumberEncoder(ColumnEncoder):
         if not isinstance(table, FrameTable):
             return self._checked(table, None)
         found = encode_numbers(cells, self.columns_)
-        return None if found is None else _round(found, self.rounded_)
+        return None if found is None else round_columns(found, self.rounded_)
 
     def _checked(self, table: Table, rows: NDArray | None) -> Any:
         """Return the columns as one block of floats, a matrix only where no encoding minds."""
-        block = _round(self._numbers(table, rows, self.columns_), self.rounded_)
+        block = round_columns(self._numbers(table, rows, self.columns_), self.rounded_)
         if not all(isinstance(held.encoding, Affine) for held in self.held):
-            self._check_dense(block)
+            self.check_dense(block)
         return block
 
     def _numbers(self, table: Table, rows: NDArray | None, columns: list[int]) -> Any:
         """Return some columns as one block of floats."""
         replaced = {j: self._parse(table, j) for j in table.not_numbers(columns)}
         block = table.block(columns, replaced)
-        infinite = np.isinf(block.data if table.sparse else block)
-        if infinite.any():
-            _raise_infinite(block, [table.names[j] for j in columns])
+        refuse_infinite(block, [table.names[j] for j in columns])
         return block if rows is None else block[rows]
 
     def _parse(self, table: Table, j: int) -> NDArray:
@@ -362,32 +402,6 @@ class NumberEncoder(ColumnEncoder):
         return Numbers(n, n_columns, [k for k in range(n_columns) if k not in rounded])
 
 
-def _round(block: Any, columns: list[int]) -> Any:
-    """Return a block some columns of which are as float32 has them; a copy if there are some."""
-    if not columns or block.dtype == np.float32:
-        return block
-    with np.errstate(over="ignore"):
-        narrow = block.astype(np.float32)
-    if np.isinf(narrow).any():  # numbers beyond those of float32 take its last ones
-        limits = np.finfo(np.float32)
-        narrow = block.clip(limits.min, limits.max).astype(np.float32)
-    if len(columns) < block.shape[1]:
-        block = block.copy()
-        block[:, columns] = narrow[:, columns]
-        return block
-    return narrow
-
-
-def _raise_infinite(block: Any, names: list[Any]) -> None:
-    coo = block.tocoo() if sparse.issparse(block) else None
-    bad = np.isinf(block).any(axis=0) if coo is None else coo.col[np.isinf(coo.data)]
-    column = int(np.flatnonzero(bad)[0]) if coo is None else int(bad[0])
-    raise ValueError(
-        f"Input X contains infinity or a value too large for dtype('float64') in column "
-        f"{names[column]!r}; replace it, by NaN if it means missing."
-    )
-
-
 def _name(encoding: Encoding, taken: list[str]) -> str:
     """Return a name for a block: "numeric" for numbers that stay so, if it is the first one."""
     if isinstance(encoding, Affine) and not taken:
@@ -396,11 +410,3 @@ def _name(encoding: Encoding, taken: list[str]) -> str:
     while name in taken:
         name, number = f"numeric_{encoding.name}_{number}", number + 1
     return name
-
-
-def _columns_with_nan(block: Any) -> list[int]:
-    """Return the positions of the columns that have a missing value."""
-    if sparse.issparse(block):
-        coo = block.tocoo()
-        return np.unique(coo.col[np.isnan(coo.data)]).tolist()
-    return np.flatnonzero(np.isnan(block).any(axis=0)).tolist()

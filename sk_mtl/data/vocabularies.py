@@ -98,17 +98,23 @@ def _agree(one: Any, other: Any) -> bool:
 
 def learn(columns: Iterable[tuple[pd.Series, Any]]) -> pd.Index:
     """Return the sorted categories that stand in some columns, or pieces of them, with names."""
-    found = [index for index in (distinct(*column) for column in columns) if len(index)]
+    return unite([distinct(*column) for column in columns])
+
+
+def unite(indices: Iterable[pd.Index]) -> pd.Index:
+    """Return the sorted categories of several indices."""
+    found = [index for index in indices if len(index)]
     if not found:
         return pd.Index([], dtype=object)
     if len(found) == 1:
         return found[0]
     if len({index.dtype for index in found}) > 1:  # whole numbers, some of them read as floats
-        found = [_as_integers(index) for index in found]
+        found = [as_integers(index) for index in found]
     return distinct(infer_numbers(pd.concat([pd.Series(index) for index in found])), "")
 
 
-def _as_integers(index: pd.Index) -> pd.Index:
+def as_integers(index: pd.Index) -> pd.Index:
+    """Return whole numbers, read as floats or with gaps that are gone, as numpy's integers."""
     if index.dtype.kind in "iu" and not isinstance(index.dtype, np.dtype):  # no gap is left
         return index.astype(f"{index.dtype.kind}8")
     if index.dtype.kind != "f" or not len(index) or np.abs(index).max() >= 2**63:
@@ -163,13 +169,24 @@ def refuse_fractions(values: pd.Series, name: Any) -> None:
 
 
 def keep_frequent(
-    index: pd.Index, columns: Iterable[tuple[pd.Series, Any]], n: int, vocabulary: Vocabulary
+    index: pd.Index, columns: Iterable[tuple[pd.Series, Any, int]], vocabulary: Vocabulary
 ) -> pd.Index:
-    """Return the categories that are not infrequent, by their counts in columns of n cells."""
-    lookup = Lookup.of(index)
+    """Return the categories that are not infrequent, by their counts.
+
+    Parameters
+    ----------
+    index : Index
+        The categories, sorted.
+    columns : iterable of (Series, name, int)
+        Columns, or pieces of them, and how many cells they are of.
+    vocabulary : Vocabulary
+        What is said of it.
+    """
+    lookup, n = Lookup.of(index), 0
     counts = np.zeros(len(index) + FIRST_KNOWN, dtype=np.int64)
-    for column in columns:
-        counts += np.bincount(lookup.encode(*column), minlength=len(counts))
+    for values, name, n_cells in columns:
+        counts += np.bincount(lookup.encode(values, name), minlength=len(counts))
+        n += n_cells
     # NOTE[DIFF] scikit-learn's rule takes a missing value for a category; here it is none, and
     # counts only in the number of rows that a share is of.
     rule = vocabulary.max_categories, vocabulary.min_frequency
@@ -204,11 +221,12 @@ def add_given(frequent: pd.Index, seen: pd.Index, vectors: Vectors, name: Any) -
     added = as_index(own)
     known = pd.Index([]) if not len(frequent) else frequent
     dtype = seen.dtype if added.dtype.kind == seen.dtype.kind else None
-    added = added if dtype is None or not len(frequent) else _cast(added, dtype)
+    added = added if dtype is None or not len(frequent) else cast_index(added, dtype)
     return _sort((known.append(added) if len(known) else added).drop_duplicates())
 
 
-def _cast(index: pd.Index, dtype: Any) -> pd.Index:
+def cast_index(index: pd.Index, dtype: Any) -> pd.Index:
+    """Return an index in a dtype, or as it is where that would change a value."""
     try:
         cast = index.astype(dtype)
     except (TypeError, ValueError, OverflowError):
