@@ -22,17 +22,19 @@ class Batch(NamedTuple):
     """Some rows, ready for a network.
 
     ``parts`` are the rows' parts by name, ``target`` the encoded labels (B, K), ``weight`` their
-    weights (B, K) or None for all one.
+    weights (B, K) or None for all one. ``stands_in`` says that no row is this share's: the one
+    that is there has weight zero, and is there because networks take no empty batch.
     """
 
     parts: dict[str, Any]
     target: Tensor
     weight: Tensor | None
+    stands_in: bool = False
 
     @property
     def n_rows(self) -> int:
-        """Number of rows B."""
-        return self.target.shape[0]
+        """Number of rows B that count."""
+        return 0 if self.stands_in else self.target.shape[0]
 
 
 class Numbers:
@@ -216,6 +218,9 @@ class Batches:
     prepare : callable or None
         If set, what a network makes of a row's parts before its weights, done once per chunk: the
         batches hold its results instead.
+    share : (int, int)
+        Which part of every batch to take, of how many: as many rows as in the other parts, or one
+        more or less. The order is that of whole batches.
     """
 
     def __init__(
@@ -229,6 +234,7 @@ class Batches:
         self.rows, self.batch_size = rows, batch_size
         self.shuffle, self.generator, self.device = shuffle, generator, device
         self.prepare: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+        self.share = 0, 1
 
     def __len__(self) -> int:
         return len(self._starts())
@@ -246,19 +252,39 @@ class Batches:
         order = None
         if self.shuffle:
             order = torch.randperm(n, generator=self.generator).to(self.rows.device)
+        if self.share != (0, 1):
+            yield from self._shared_batches(cuts, order)
+            return
         per_chunk = max(1, self.rows.chunk_rows // self.batch_size)
         for first in range(0, len(cuts), per_chunk):
             members = cuts[first : first + per_chunk]
             offset, end = members[0][0], members[-1][1]
             chunk = self._gather(slice(offset, end) if order is None else order[offset:end])
-            parts, target, weight = chunk
             for start, stop in members:
-                here = slice(start - offset, stop - offset)
-                yield Batch(
-                    {name: part[here] for name, part in parts.items()},
-                    target[here],
-                    None if weight is None else weight[here],
-                )
+                yield _slice(chunk, slice(start - offset, stop - offset))
+
+    def _shared_batches(
+        self, cuts: Sequence[tuple[int, int]], order: Tensor | None
+    ) -> Iterator[Batch]:
+        """Yield the own share of every batch; `cuts` are where the batches begin and end."""
+        part, parts = self.share
+        if order is None:
+            order = torch.arange(len(self.rows), device=self.rows.device)
+        per_chunk = max(1, self.rows.chunk_rows * parts // self.batch_size)
+        for first in range(0, len(cuts), per_chunk):
+            pieces = []
+            for start, stop in cuts[first : first + per_chunk]:
+                n = stop - start
+                own = order[start + n * part // parts : start + n * (part + 1) // parts]
+                pieces.append((own if len(own) else order[start : start + 1], not len(own)))
+            chunk, offset = self._gather(torch.cat([own for own, _ in pieces])), 0
+            for own, stands_in in pieces:
+                batch = _slice(chunk, slice(offset, offset + len(own)))
+                offset += len(own)
+                if stands_in:
+                    weight = torch.zeros_like(batch.target)
+                    batch = batch._replace(weight=weight, stands_in=True)
+                yield batch
 
     def _gather(self, index: Any) -> Batch:
         """Return the rows of a chunk where they are needed, prepared."""
@@ -269,6 +295,15 @@ class Batches:
             with torch.no_grad():
                 chunk = chunk._replace(parts=self.prepare(chunk.parts))
         return chunk
+
+
+def _slice(chunk: Batch, here: slice) -> Batch:
+    """Return views of some rows."""
+    return Batch(
+        {name: part[here] for name, part in chunk.parts.items()},
+        chunk.target[here],
+        None if chunk.weight is None else chunk.weight[here],
+    )
 
 
 def _move(part: Any, device: Any) -> Any:
