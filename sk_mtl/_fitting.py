@@ -4,6 +4,7 @@ from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
+from sk_mtl._checkpoints import FitCheckpoints, open_checkpoints
 from sk_mtl._params import check_parameters, same
 from sk_mtl._preparing import TRAINING_PARAMETERS, Given, PreparingMixin, Ready, Tasks
 from sk_mtl._reporting import FitReport
@@ -43,13 +44,20 @@ class FittingMixin(PreparingMixin):
         generator = self.net_.iterator_train__generator if goes_on else None
         drawn = None if generator is None else generator.get_state()
         try:
-            # What one step makes for the next dies with it.
-            ready = self._prepare(
-                self._read(*data, goes_on=goes_on), classes, goes_on=goes_on, stream=stream
-            )
-            if ready is None:
-                return self
-            interrupt = self._train(ready, epochs, report, goes_on=goes_on, stream=stream)
+            with open_checkpoints(self, goes_on=goes_on, stream=stream) as checkpoints:
+                # What one step makes for the next dies with it.
+                ready = self._prepare(
+                    self._read(*data, goes_on=goes_on),
+                    classes,
+                    goes_on=goes_on,
+                    stream=stream,
+                    seed=None if checkpoints is None else checkpoints.seed,
+                )
+                if ready is None:
+                    return self
+                interrupt = self._train(
+                    ready, epochs, report, checkpoints, goes_on=goes_on, stream=stream
+                )
         except BaseException:
             if generator is None:
                 self._forget()
@@ -95,7 +103,14 @@ class FittingMixin(PreparingMixin):
     # 3. Train
 
     def _train(
-        self, ready: Ready, epochs: int, report: FitReport | None, *, goes_on: bool, stream: bool
+        self,
+        ready: Ready,
+        epochs: int,
+        report: FitReport | None,
+        checkpoints: FitCheckpoints | None,
+        *,
+        goes_on: bool,
+        stream: bool,
     ) -> KeyboardInterrupt | None:
         """Train; return the Ctrl-C that ended it after an epoch or more."""
         if stream and goes_on:
@@ -106,7 +121,11 @@ class FittingMixin(PreparingMixin):
         if report is not None:
             end = partial(report.end_epoch, partial(self._snapshot, ready))
             hook = EpochHook(report.begin_epoch, end)
-        return fit_epochs(ready.net, ready.rows, ready.valid, epochs, hook, keeps=not stream)
+        checkpointer = None if checkpoints is None else checkpoints.begin(ready)
+        return fit_epochs(
+            ready.net, ready.rows, ready.valid, epochs, hook,
+            keeps=not stream, checkpointer=checkpointer,
+        )  # fmt: skip
 
     # 4. Publish
 

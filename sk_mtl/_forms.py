@@ -1,6 +1,7 @@
 """Values in JSON's types, and back: what a saved estimator holds beside its weights."""
 
 from functools import partial
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ LONG, ARRAY = 1000, "array/"
 """Entries from which on an array is a tensor of the file, and how its name begins."""
 
 
-def to_json(value: Any, arrays: dict[str, torch.Tensor] | None = None) -> Any:
+def to_json(
+    value: Any, arrays: dict[str, torch.Tensor] | None = None, *, tensors: bool = False
+) -> Any:
     """Return a value in JSON's types; others keep what they are by a tag.
 
     Parameters
@@ -28,8 +31,16 @@ def to_json(value: Any, arrays: dict[str, torch.Tensor] | None = None) -> Any:
         The value.
     arrays : dict of str to Tensor, optional
         What gets long arrays of numbers and of strings: in JSON they would be large and slow.
+    tensors : bool, default=False
+        Whether it gets tensors, too; else they have no form.
     """
-    to = partial(to_json, arrays=arrays)
+    to = partial(to_json, arrays=arrays, tensors=tensors)
+    if tensors and arrays is not None and isinstance(value, torch.Tensor):
+        name = f"{ARRAY}{len(arrays)}"
+        arrays[name] = value
+        return {"type": "tensor", "items": name}
+    if isinstance(value, PurePath):
+        return str(value)
     if isinstance(value, pd.Index | np.ndarray):
         kind = "index" if isinstance(value, pd.Index) else "array"
         # An array of objects stays one, strings or not; any dtype of strings is "str".
@@ -148,6 +159,8 @@ def from_json(value: Any, arrays: dict[str, torch.Tensor] | None = None) -> Any:
                     zip(back(value["keys"]).tolist(), back(value["values"]), strict=True)
                 )
             return make(**params)
+        case "tensor":
+            return (arrays or {})[items]
         case "kind":
             return find_task_class(items)
         case other:

@@ -257,6 +257,20 @@ tol : float, default=1e-4
 callbacks : list, default=None
     skorch callbacks, or (name, callback) pairs. `fit` uses these objects themselves, so what they
     recorded can be read from them; a search gives each of its fits a copy.
+checkpoint : str or Path, default=None
+    A folder for the state of `fit`: weights, optimizer, balancer, generators, history and position
+    go to a new file there after every epoch (of rows that memory does not hold, at most every
+    half minute within one, too), and the last two files stay. They are safetensors files with JSON
+    in their header (extra ``save``) of three times the weights' size under Adam, six times while
+    early stopping holds a better epoch. While `fit` runs no other may write there, and neither
+    `partial_fit` nor a fit that goes on by `warm_start` writes any.
+resume : bool, default=False
+    Whether `fit` goes on from the last whole file in `checkpoint`: killed at any moment and run
+    again, it ends on a CPU with the same bits as without the kill. Without files it begins, and
+    a fit that has ended is returned as it was, so that one script can be run again and again.
+    Other rows or parameters than those of the files are an error; more `max_epochs` are not, with
+    the schedules "constant" and "plateau". A seed drawn for ``random_state=None`` is used again.
+    `callbacks` begin anew. False: `fit` begins anew, and replaces the files with its own.
 warm_start : bool, default=False
     Whether `fit` goes on from the weights of the last one; X and y must have the same columns
     and classes.

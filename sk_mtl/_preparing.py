@@ -57,7 +57,8 @@ TRAINING_PARAMETERS = {
     "balancer", "loss_weights", "optimizer", "lr", "lr_schedule", "clip_norm", "weight_decay",
     "sparse_embeddings", "batch_size", "max_epochs", "early_stopping", "monitor",
     "validation_fraction",
-    "n_iter_no_change", "tol", "callbacks", "warm_start", "device", "random_state", "verbose",
+    "n_iter_no_change", "tol", "callbacks", "checkpoint", "resume", "warm_start", "device",
+    "random_state", "verbose",
 }  # fmt: skip
 """Parameters that may change between two fits of a warm start."""
 
@@ -142,13 +143,18 @@ class PreparingMixin(PredictionMixin):
         def _complete_labels(self, tasks: Tasks, labels: Labels) -> Labels: ...
         def _copy_params(self) -> dict[str, Any]: ...
 
-    def _prepare(self, given: Given, classes: Any, *, goes_on: bool, stream: bool) -> Ready | None:
+    def _prepare(
+        self, given: Given, classes: Any, *, goes_on: bool, stream: bool, seed: int | None = None
+    ) -> Ready | None:
         """Decide on tasks, rows and features, and set up the network.
 
-        Return None where sampling has left no row: then there is nothing to do.
+        `seed` is the fit's; None: one is drawn, or that of the fit before is used. Return None
+        where sampling has left no row: then there is nothing to do.
         """
         device, before = resolve_device(self.device), self._fitted_ if goes_on else None
-        tasks, labels, seed, generator = self._begin(given.labels, classes, before, stream=stream)
+        tasks, labels, seed, generator = self._begin(
+            given.labels, classes, before, seed, stream=stream
+        )
         scale = before.weight_scale if before is not None and stream else None
         stops_early = self._stops_early(len(given.table), stream=stream)
         rule, held_out = self._hold_out(labels, seed, before, given.validation, stops_early)
@@ -220,7 +226,13 @@ class PreparingMixin(PredictionMixin):
         return Ready(net, rows, valid, tasks, fitted, len(net.history))
 
     def _begin(
-        self, labels: Labels, classes: Any, before: Fitted | None, *, stream: bool
+        self,
+        labels: Labels,
+        classes: Any,
+        before: Fitted | None,
+        seed: int | None,
+        *,
+        stream: bool,
     ) -> tuple[Tasks, Labels, int, torch.Generator]:
         """Return the tasks, their labels, the seed, and the source of random numbers."""
         if before is None:
@@ -229,7 +241,8 @@ class PreparingMixin(PredictionMixin):
             completed = self._complete_labels(tasks, labels)
             if completed is not labels:  # implied labels count in the weights of classes
                 tasks, labels = self._make_tasks(completed, classes), completed
-            seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+            if seed is None:
+                seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             return tasks, labels, seed, torch.Generator().manual_seed(seed)
         labels = self._complete_labels(self.tasks_, labels)
         tasks = self._update_tasks(self.tasks_, labels) if stream else self.tasks_

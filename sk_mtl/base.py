@@ -1,5 +1,6 @@
 """The scikit-learn face that all architectures share: parameters and fit."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -117,6 +118,8 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
     n_iter_no_change: int = parameter(10, AT_LEAST_ONE)
     tol: float = parameter(1e-4, NON_NEGATIVE)
     callbacks: Any = parameter(None, list, tuple, None)
+    checkpoint: str | os.PathLike[str] | None = parameter(None, str, os.PathLike, None)
+    resume: bool = parameter(False, "boolean")
     warm_start: bool = parameter(False, "boolean")
     device: str = parameter("auto", str)
     dtype: str = parameter("float32", StrOptions({"float32", "float64"}))

@@ -44,7 +44,11 @@ LAYERS = {
             "tasks",
         },
     ),
-    "_fitting": ({"sklearn"}, {"_params", "_preparing", "_reporting", "_training", "data"}),
+    "_checkpoints": ({"numpy", "torch"}, {"_files", "_forms", "_training", "_version"}),
+    "_fitting": (
+        {"sklearn"},
+        {"_checkpoints", "_params", "_preparing", "_reporting", "_training", "data"},
+    ),
     "_forms": (
         {"numpy", "pandas", "sklearn", "torch"},
         {"balancing", "categorical", "numeric", "tasks"},
