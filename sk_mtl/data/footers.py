@@ -281,6 +281,9 @@ class Scan:
             return
         low, high = found.min, found.max
         seen = self.ranges[name]
+        if isinstance(low, bytes):  # pyarrow leaves these encoded: half floats, for one
+            del self.ranges[name]
+            return
         if seen:
             self.rising[name] &= bool(low >= seen[-1][1])
             self.falling[name] &= bool(high <= seen[-1][0])

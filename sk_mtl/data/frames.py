@@ -273,7 +273,9 @@ def _from_arrow(table: Any) -> pd.DataFrame:
         getattr(pyarrow, name.lower())(): getattr(pd, f"{name}Dtype")()
         for name in ("Int8", "Int16", "Int32", "Int64", "UInt8", "UInt16", "UInt32", "UInt64")
     }
-    frame = table.to_pandas(types_mapper=whole.get)
+    # Only types that a column with gaps has: pandas' own integers are slow to make.
+    gaps = {column.type for column in table.columns if column.null_count}
+    frame = table.to_pandas(types_mapper={kind: whole[kind] for kind in gaps & set(whole)}.get)
     for name, dtype in frame.dtypes.items():
         if dtype in whole.values() and not frame[name].hasnans:
             frame[name] = frame[name].astype(dtype.numpy_dtype)

@@ -1,5 +1,6 @@
 """Rows in Parquet files that need not fit into memory."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -294,6 +295,34 @@ class ParquetView:
                 for name in names
             ]
         )
+
+    def sorted_columns(self) -> dict[str, str]:
+        """Return `trends`, and warn if there are any and a window does not hold all rows.
+
+        Row groups are read in random order, and rows are shuffled within a window of them. Where
+        rows are sorted, those of a window are alike.
+
+        Warns
+        -----
+        UserWarning
+            If a column of X or y is sorted over at least 8 row groups: the range of its values in
+            each does not overlap with the next one's but in its end, and the last one's not at all
+            with the first one's. Only statistics in the footers are looked at.
+        """
+        if self.trends and self.n_rows > self.window_rows:
+            told = ", ".join(f"{name!r} ({trend})" for name, trend in self.trends.items())
+            n_groups = len(self.groups)
+            held = min(n_groups, max(1, round(self.window_rows * n_groups / self.n_rows)))
+            warnings.warn(
+                f"The rows of {self.files[0].path!r} are sorted over {n_groups} row groups by: "
+                f"{told}. A window of {self.window_rows} rows holds about {held} of them, drawn "
+                "at random, so that its rows are more alike than those of all the data, and "
+                "training is noisier. Shuffle the rows once and write them again, or pass more "
+                "`window_rows` as far as memory allows.",
+                UserWarning,
+                stacklevel=2,
+            )
+        return dict(self.trends)
 
     def rows(self, table: Any) -> tuple[pd.DataFrame, Any, NDArray | None]:
         """Return a table of all columns as X, y and weights, as `fit` takes them.

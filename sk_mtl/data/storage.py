@@ -225,22 +225,38 @@ def _found(info: Any, base: str) -> Found:
 
 
 @contextmanager
-def reading(path: str) -> Iterator[None]:
-    """Turn what pyarrow says of a damaged file into an error that names it.
+def reading(path: str, column: str | None = None) -> Iterator[None]:
+    """Turn what pyarrow says of a damaged file into an error that names it, and a column.
 
     Raises
     ------
     DataFileError
         If the file is damaged. Errors of the operating system stay what they are.
     """
-    import pyarrow
-
     try:
         yield
-    except (OSError, pyarrow.ArrowException) as error:
-        if isinstance(error, OSError) and error.errno is not None:
+    except (OSError, pyarrow_error()) as error:
+        if not is_damage(error):
             raise
-        raise DataFileError(f"{path!r} cannot be read as Parquet: {error}") from error
+        raise cannot_read(path, error, column) from error
+
+
+def pyarrow_error() -> Any:
+    """Return the class of pyarrow's errors."""
+    import pyarrow
+
+    return pyarrow.ArrowException
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether an error of pyarrow speaks of what a file holds, and not of getting at it."""
+    return not (isinstance(error, OSError) and error.errno is not None)
+
+
+def cannot_read(path: str, error: BaseException, column: str | None = None) -> DataFileError:
+    """Return the error of a file that is damaged, in a column if one is known."""
+    where = "" if column is None else f" in the column {column!r}"
+    return DataFileError(f"{path!r} cannot be read as Parquet{where}: {error}")
 
 
 def open_parquet(filesystem: Any, path: str, dictionaries: Sequence[str] = ()) -> Any:
