@@ -101,7 +101,7 @@ class RestoreBest(Callback):
         """Restore the best state, whether patience or the number of epochs ended training."""
         if self.state_ is not None:
             self.state_.restore(net)
-            if net.verbose:
+            if net.speaks:
                 what = self.monitor if isinstance(self.monitor, str) else "valid_score"
                 ended = self.misses_ >= self.patience
                 why = f"{what} no longer improved" if ended else "all epochs were run"

@@ -10,6 +10,7 @@ from torch import Tensor
 from sk_mtl._training.budget import ClipNorm, make_schedule
 from sk_mtl._training.callbacks import EpochHook, EpochLine, KeepLast
 from sk_mtl._training.checkpoint import Checkpointer
+from sk_mtl._training.exchange import Exchange
 from sk_mtl._training.memory import keep_memory
 from sk_mtl._training.net import MultiTaskNet
 from sk_mtl._training.signals import Interrupts, NonFiniteLossError, StopTraining
@@ -76,7 +77,7 @@ def fit_epochs(
     rates = [net.lr * group.get("factor", 1.0) for group in net.optimizer_.param_groups]
     schedule = make_schedule(net.settings.lr_schedule, rates, n_steps, valid is not None)
     interrupt = None
-    with _run(net, valid, [*more, *net.callbacks_, *schedule, ("last", last)], keeps=keeps):
+    with _run(net, rows, valid, [*more, *net.callbacks_, *schedule, ("last", last)], keeps=keeps):
         if checkpointer is not None:
             checkpointer.begin(net, last, schedule[0][1] if schedule else None)
         net.notify("on_train_begin", X=rows, y=None)
@@ -85,7 +86,8 @@ def fit_epochs(
         except StopTraining:
             pass
         except KeyboardInterrupt as error:
-            if last.done == 0:
+            # Of several ranks one may be in another epoch than the others.
+            if last.done == 0 or net.ranks is not None:
                 raise
             last.go_back(net)
             interrupt = error
@@ -124,7 +126,7 @@ def fit_further(
     try:
         module.embedding.set_statistics(statistics or {})
         criterion.count(rows, net.device, goes_on=True)
-        with _run(net, None, net.callbacks_, keeps=False):
+        with _run(net, rows, None, net.callbacks_, keeps=False):
             net.notify("on_train_begin", X=rows, y=None)
             try:
                 _epochs(net, rows, None, 1)
@@ -146,18 +148,28 @@ def fit_further(
 
 @contextmanager
 def _run(
-    net: MultiTaskNet, valid: Rows | StreamedRows | None, callbacks: list[Any], *, keeps: bool
+    net: MultiTaskNet,
+    rows: Rows | StreamedRows,
+    valid: Rows | StreamedRows | None,
+    callbacks: list[Any],
+    *,
+    keeps: bool,
 ) -> Iterator[None]:
     """Set up what holds for one run only."""
     usual = net.callbacks_
+    if net.ranks is not None:
+        net.exchange = Exchange(
+            net.ranks, net.module_, net.criterion_.objective, _sparse_parameters(net, rows)
+        )
     if net.settings.clip_norm is not None:
         callbacks = [*callbacks, ("clip", ClipNorm(net.settings.clip_norm))]
-    if net.verbose:
+    if net.speaks:
         callbacks = [*callbacks, ("line", EpochLine())]
     net.callbacks_, net.stop = callbacks, False
     net.valid_batches = None if valid is None else net.get_iterator(valid)
     seed = int(torch.randint(2**62, (), generator=net.iterator_train__generator))
-    net.noise = torch.Generator(net.device).manual_seed(seed)
+    # Each rank drops out units of its own rows.
+    net.noise = torch.Generator(net.device).manual_seed(seed + (net.ranks.rank if net.ranks else 0))
     net.module_.set_generator(net.noise)
     try:
         with keep_memory() if keeps else nullcontext(), Interrupts() as net.interrupts:
@@ -171,6 +183,12 @@ def _run(
         net.module_.set_generator(None)
         net.noise = net.tally = net.tally_state = None
         net.callbacks_, net.valid_batches, net.stand_in = usual, None, None
+        net.exchange = net.ranks = None
+
+
+def _sparse_parameters(net: MultiTaskNet, rows: Rows | StreamedRows) -> set[str]:
+    """Return the names of the parameters that have sparse gradients."""
+    return set(net.module_.embedding.touched(rows.head()[:1].parts))
 
 
 def _epochs(
@@ -194,9 +212,13 @@ def _epochs(
         if valid is not None:
             net.module_.embedding.settle()
             net.run_single_epoch(
-                net.valid_batches, training=False, prefix="valid", step_fn=net.validation_step
+                net.share_of_valid(), training=False, prefix="valid", step_fn=net.validation_step
             )
+        if net.exchange is not None:
+            net.exchange.end_pass()
         net.notify("on_epoch_end", **data)
+        if net.ranks is not None:
+            net.stop = net.ranks.any(net.stop)
         if checkpointer is not None:
             checkpointer.epoch_end()
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from skorch.callbacks import Callback, EpochTimer
 from skorch.utils import TeeGenerator
 from torch import Tensor
 
+from sk_mtl._training.exchange import Exchange
 from sk_mtl._training.objective import Criterion
 from sk_mtl._training.optimizers import find_optimizer, may_be_sparse
+from sk_mtl._training.ranks import Ranks
 from sk_mtl._training.settings import Training
 from sk_mtl._training.signals import Interrupts, StopTraining
 from sk_mtl._training.tally import Tally, mean_weights
@@ -65,6 +68,8 @@ class MultiTaskNet(NeuralNet):
     noise: torch.Generator | None = None
     tally: Tally | None = None
     tally_state: dict[str, Any] | None = None
+    ranks: Ranks | None = None
+    exchange: Exchange | None = None
     _known_listeners: tuple[Any, dict[str, list[Callback]]] = (None, {})
 
     @property
@@ -99,7 +104,9 @@ class MultiTaskNet(NeuralNet):
         if wants_end:
             self.stop = True
             if method_name in ("on_batch_begin", "on_batch_end", "on_grad_computed"):
-                raise StopTraining
+                if self.ranks is None:
+                    raise StopTraining
+                self.ranks.wants_end = True  # all ranks end together, at the next exchange
 
     def _listeners(self, method_name: str) -> list[Callback]:
         whose, known = self._known_listeners
@@ -122,6 +129,8 @@ class MultiTaskNet(NeuralNet):
         """Return batches that are prepared for the module."""
         batches = super().get_iterator(dataset, training=training)
         batches.prepare, batches.device = self.module_.prepare, self.device
+        if training and self.ranks is not None:
+            batches.share = self.ranks.rank, self.ranks.size
         return batches
 
     def evaluation_step(self, batch: Batch, training: bool = False) -> Tensor:
@@ -189,25 +198,45 @@ class MultiTaskNet(NeuralNet):
         sums, weights = self.criterion_(tower_logits, logits, batch.target, batch.weight)
         return sums, weights, tower_logits, logits
 
+    def _losses(
+        self, batch: Batch, exchange: Exchange | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+        """Return losses, the terms' sums and weights, logits and number of rows of a batch."""
+        sums, weights, _, logits = self._sums(batch, self.module_.represent(batch.parts))
+        n_rows = batch.n_rows
+        if exchange is not None:
+            sums, weights, n_rows, _ = exchange.terms(sums, weights, n_rows)
+        losses = self.criterion_.weigh(self.criterion_.estimate(sums, n_rows))
+        return losses, sums, weights, logits, n_rows
+
     def train_step_single(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Compute the gradients of one batch."""
-        criterion, module = self.criterion_, self.module_
+        criterion, module, exchange = self.criterion_, self.module_, self.exchange
         h = module.represent(batch.parts)
         sums, weights, tower_logits, logits = self._sums(batch, h)
-        losses = criterion.weigh(criterion.estimate(sums, batch.n_rows))
         penalty = _add(module.penalty(), criterion.penalty(tower_logits, logits, batch.weight))
-        joint = criterion.balancer.takes_penalty
+        n_rows, complete = batch.n_rows, batch.weight is None
+        if exchange is not None:
+            sums, weights, n_rows, penalty = exchange.terms(sums, weights, n_rows, penalty)
+            complete = False  # of the own share, and unknown of the others
+        losses = criterion.weigh(criterion.estimate(sums, n_rows))
+        joint, aside = criterion.balancer.takes_penalty, None
         if penalty is not None and not joint:
             # Before the balancer frees the graph; its own gradients add to these.
             penalty.backward(retain_graph=True)
+            if exchange is not None:
+                aside = exchange.take_gradients()
         step = Step(
             self.shared_parameters_,
             self.own_parameters_,
             h if module.one_representation else None,
-            criterion.present(weights, complete=batch.weight is None),
+            criterion.present(weights, complete=complete),
             penalty if joint else None,
+            exchange,
         )
         loss = criterion.balancer.backward(losses, step)
+        if exchange is not None:
+            exchange.add_gradients(aside)
         if penalty is not None:
             loss = loss + penalty.detach()
         return {
@@ -217,6 +246,7 @@ class MultiTaskNet(NeuralNet):
             "sums": sums.detach(),
             "weights": weights,
             "penalty": None if penalty is None else penalty.detach(),
+            "n_rows": n_rows,
         }
 
     def train_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
@@ -236,16 +266,15 @@ class MultiTaskNet(NeuralNet):
         balancer = self.criterion_.balancer
         if balancer.step_hook:
             with torch.no_grad():
-                sums, *_ = self._sums(batch, self.module_.represent(batch.parts))
-                losses = self.criterion_.weigh(self.criterion_.estimate(sums, batch.n_rows))
+                losses, *_ = self._losses(batch, self.exchange)
             balancer.after_step(losses)
         return result
 
     @torch.no_grad()
     def validation_step(self, batch: Batch, **fit_params: Any) -> dict[str, Any]:
         """Compute the losses of one batch, without gradients."""
-        sums, weights, _, logits = self._sums(batch, self.module_.represent(batch.parts))
-        losses = self.criterion_.weigh(self.criterion_.estimate(sums, batch.n_rows))
+        exchange = None if self._hears_batches() else self.exchange
+        losses, sums, weights, logits, n_rows = self._losses(batch, exchange)
         return {
             "loss": losses.sum(),
             "y_pred": logits,
@@ -253,9 +282,35 @@ class MultiTaskNet(NeuralNet):
             "sums": sums,
             "weights": weights,
             "penalty": None,
+            "n_rows": n_rows,
         }
 
     # Epochs -----------------------------------------------------------------------------------
+
+    def _hears_batches(self) -> bool:
+        """Whether a callback is told of every batch."""
+        return bool(self._listeners("on_batch_begin") or self._listeners("on_batch_end"))
+
+    def share_of_valid(self) -> Batches | Windows:
+        """Return the rows held out to compute losses of: with several ranks the own share.
+
+        All of them where a callback is told of every batch, which may collect predictions.
+        """
+        assert self.valid_batches is not None
+        if self.ranks is None or self._hears_batches():
+            return self.valid_batches
+        batches = copy(self.valid_batches)
+        batches.share = self.ranks.rank, self.ranks.size
+        return batches
+
+    @property
+    def speaks(self) -> bool:
+        """Whether to print: of several ranks the first one does."""
+        return bool(self.verbose) and (self.ranks is None or self.ranks.rank == 0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the connections to other processes."""
+        return {**super().__getstate__(), "ranks": None, "exchange": None}
 
     def run_single_epoch(
         self,
@@ -275,14 +330,14 @@ class MultiTaskNet(NeuralNet):
             self.tally, state, self.tally_state = tally, self.tally_state, None
             if state is not None:
                 tally.set_state(state)
-        heard = self._listeners("on_batch_begin") or self._listeners("on_batch_end")
+        heard = self._hears_batches()
         for batch in iterator:
             # What skorch's callbacks take a batch to be.
             pair = batch.parts, self._restore(batch.target) if heard else batch.target
             self.notify("on_batch_begin", batch=pair, training=training)
             step = step_fn(batch, **fit_params)
             history.record_batch(f"{prefix}_loss", tally.add(step, training))
-            history.record_batch(f"{prefix}_batch_size", batch.n_rows)
+            history.record_batch(f"{prefix}_batch_size", step["n_rows"])
             self.notify(
                 "on_batch_end", batch=pair, training=training, loss=step["loss"],
                 y_pred=step["y_pred"],
@@ -316,7 +371,7 @@ class MultiTaskNet(NeuralNet):
         assert self.valid_batches is not None
         self._set_training(False)
         tally = Tally(self, "valid")
-        for batch in self.valid_batches:
+        for batch in self.share_of_valid():
             tally.add(self.validation_step(batch), training=False)
         tally.look()
         return tally.row()

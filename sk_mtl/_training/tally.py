@@ -42,7 +42,7 @@ class Tally:
             self.balance.append(self.criterion.balancer.weights)
             if step["penalty"] is not None:
                 self.penalties.append(step["penalty"])
-                self.rows.append(step["y_pred"].shape[0])
+                self.rows.append(step["n_rows"])
         loss = step["loss"].detach()
         self.unseen.append((loss, step["losses"]))
         if len(self.unseen) >= self.every:

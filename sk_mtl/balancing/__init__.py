@@ -9,7 +9,8 @@ Pass one to an estimator by name or as an instance, ``MMoE(balancer="dwa")`` or
 - Weights from norms of gradients: `GradNormBalancer`, `MetaBalanceBalancer`.
 - Gradients combined so that they do not conflict: `TorchJDBalancer`, with ten methods by name.
 - For authors: `LossBalancer` is the contract, `GradientBalancer` the base of those that combine
-  gradients, `Step` what they get to see. ``BALANCERS`` lists all by name.
+  gradients, `Step` what they get to see, `Partners` what they ask of other processes.
+  ``BALANCERS`` lists all by name.
 
 Examples
 --------
@@ -32,7 +33,7 @@ from collections.abc import Callable
 from functools import partial
 
 from sk_mtl.balancing.aggregators import AGGREGATORS, TorchJDBalancer
-from sk_mtl.balancing.base import LossBalancer, Step
+from sk_mtl.balancing.base import LossBalancer, Partners, Step
 from sk_mtl.balancing.dwa import DWABalancer
 from sk_mtl.balancing.equal import EqualBalancer
 from sk_mtl.balancing.famo import FAMOBalancer
@@ -76,6 +77,7 @@ __all__ = [
     "LogBalancer",
     "LossBalancer",
     "MetaBalanceBalancer",
+    "Partners",
     "RLWBalancer",
     "STCHBalancer",
     "ScheduleBalancer",

@@ -4,10 +4,55 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+
+
+class Partners(Protocol):
+    """Other processes that train the same network, each on a share of every batch.
+
+    A balancer gets losses whose values are those of the whole batch, the same bits in every
+    process, and whose gradients are those of the own share: added up over the processes they are
+    the whole batch's. Gradients that are left in ``.grad`` are added up after the balancer. One
+    that looks at gradients must add them up before, by these methods. All processes must call them
+    in the same order.
+    """
+
+    def sum_all(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Add up tensors over all processes.
+
+        Parameters
+        ----------
+        tensors : sequence of Tensor
+            Of any shapes, the same in every process, and of one dtype.
+
+        Returns
+        -------
+        list of Tensor
+            New tensors, the same bits in every process.
+        """
+
+    def join_slots(self, slots: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the entries of sparse gradients of all processes one after another.
+
+        Parameters
+        ----------
+        slots : Tensor of shape (n,)
+            The slots of the own entries, in any number.
+        values : Tensor of shape (n, ...)
+            Their values.
+        """
+
+    def join_rows(self, values: Tensor) -> Tensor:
+        """Return the values of all rows of the batch: (own rows, ...) -> (all rows, ...)."""
+
+    def own_rows(self, values: Tensor, like: Tensor) -> Tensor:
+        """Return the own rows among the values of all: (all rows, ...) -> the shape of `like`."""
+
+    def leave(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Say that the gradients of parameters will not have to be added up in this step."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +73,8 @@ class Step:
     penalty : Tensor or None
         The network's own penalty, a scalar whose gradient is to be added as it is. Given only to
         balancers that say `takes_penalty`; for others it has been added already.
+    partners : Partners or None
+        Other processes that train the same network. None: there are none.
     """
 
     shared: Sequence[nn.Parameter]
@@ -35,6 +82,7 @@ class Step:
     features: Tensor | None = None
     present: Tensor | None = None
     penalty: Tensor | None = None
+    partners: Partners | None = None
 
 
 class LossBalancer(nn.Module, ABC):

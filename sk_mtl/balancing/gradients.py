@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sk_mtl._checks import check_choice
-from sk_mtl.balancing.base import LossBalancer, Step, mask
+from sk_mtl.balancing.base import LossBalancer, Partners, Step, mask
 
 PLACES = ("auto", "features", "parameters")
 """Where gradients can be compared."""
@@ -57,10 +57,28 @@ class TaskGradients(NamedTuple):
                     stop = start + g._nnz()
                     values[start:stop, k] = g._values()
                     start = stop
+        return cls._of_entries(indices, values, shape)
+
+    @classmethod
+    def _of_entries(cls, indices: Tensor, values: Tensor, shape: torch.Size) -> Self:
+        """Add up entries of equal slots: (1, n), (n, K, ...) -> rows of K tasks."""
         size = (shape[0], *values.shape[1:])
         together = _sparse(indices, values, size).coalesce()
         rows = together.values().transpose(0, 1).flatten(1)
         return cls(rows, shape, together.indices())
+
+    def join_slots(self, partners: Partners) -> Self:
+        """Return the gradients of all processes added up, of a tensor with sparse ones."""
+        assert self.indices is not None
+        values = self.rows.view(len(self.rows), -1, *self.shape[1:]).transpose(0, 1)
+        slots, values = partners.join_slots(self.indices[0], values.contiguous())
+        return self._of_entries(slots.unsqueeze(0), values, self.shape)
+
+    def join_rows(self, partners: Partners) -> Self:
+        """Return the gradients of all rows of the batch, of features that each has a share of."""
+        values = self.rows.view(len(self.rows), *self.shape).transpose(0, 1)
+        whole = partners.join_rows(values.contiguous()).transpose(0, 1)
+        return type(self)(whole.flatten(1), whole[0].shape)
 
     def restore(self, row: Tensor) -> Tensor | None:
         """Return one row as a gradient of the tensor: dense, sparse, or None without columns."""
@@ -146,6 +164,8 @@ class GradientBalancer(LossBalancer):
             TaskGradients.of(task, features[:, 0] if features is not None else tensor)
             for task, tensor in zip(gradients, shared, strict=True)
         ]
+        if step.partners is not None:
+            parts = add_up(parts, step.partners, of_rows=features is not None)
         rows = [part.rows for part in parts]
         with torch.no_grad():
             combined = rows if not rows else self._combined(rows, present)
@@ -153,7 +173,12 @@ class GradientBalancer(LossBalancer):
             self.weights[present] = coefficients(rows, combined).to(values) if rows else 1.0
         found = [part.restore(row) for part, row in zip(parts, combined, strict=True)]
         if features is not None:
+            if step.partners is not None:
+                own_rows, like = step.partners.own_rows, features[:, 0]
+                found = [None if g is None else own_rows(g, like) for g in found]
             found = [None if g is None else in_first_slice(g, features) for g in found]
+        elif step.partners is not None:
+            step.partners.leave(step.shared)
         accumulate([*shared, *own], [*found, *own_gradients])
         return values.sum()
 
@@ -210,6 +235,34 @@ def differentiate(
                 before = sums[i]
                 sums[i] = gradient if before is None else before + gradient
     return gradients, sums
+
+
+def add_up(
+    parts: Sequence[TaskGradients], partners: Partners, *, of_rows: bool = False
+) -> list[TaskGradients]:
+    """Return the tasks' gradients of whole batches.
+
+    Parameters
+    ----------
+    parts : sequence of TaskGradients
+        The gradients of the own share, by tensor.
+    partners : Partners
+        Who has the other shares.
+    of_rows : bool, default=False
+        Whether the tensors are features, of which each process has those of its own rows.
+    """
+    if of_rows:
+        return [part.join_rows(partners) if part.rows.shape[1] else part for part in parts]
+    dense = [part for part in parts if part.indices is None and part.rows.shape[1]]
+    sums = iter(partners.sum_all([part.rows for part in dense]))
+    found = []
+    for part in parts:
+        if part.indices is not None:
+            part = part.join_slots(partners)
+        elif part.rows.shape[1]:
+            part = part._replace(rows=next(sums))
+        found.append(part)
+    return found
 
 
 def accumulate(tensors: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:

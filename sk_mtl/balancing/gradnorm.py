@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from sk_mtl._checks import check_choice, check_number
 from sk_mtl.balancing._adam import TaskAdam
-from sk_mtl.balancing.base import LossBalancer, Step, mask
-from sk_mtl.balancing.gradients import PLACES, choose_features
+from sk_mtl.balancing.base import LossBalancer, Partners, Step, mask
+from sk_mtl.balancing.gradients import PLACES, TaskGradients, add_up, choose_features
 
 LEAST = 1e-3
 """Smallest weight before normalization."""
@@ -101,7 +101,8 @@ class GradNormBalancer(LossBalancer):
             A detached scalar, the weighted sum of the losses.
         """
         features = choose_features(self.on, step)
-        norms = gradient_norms(losses, last_layer(step.shared) if features is None else features)
+        place = last_layer(step.shared) if features is None else features
+        norms = gradient_norms(losses, place, step.partners)
         total = super().backward(losses, step)
         self._move(losses.detach(), norms, mask(losses, step.present))
         return total
@@ -132,18 +133,27 @@ def last_layer(shared: Sequence[nn.Parameter]) -> nn.Parameter | None:
     return next((p for p in reversed(trained) if p.ndim == most), None)
 
 
-def gradient_norms(losses: Tensor, place: Tensor | None) -> Tensor:
+def gradient_norms(
+    losses: Tensor, place: Tensor | None, partners: Partners | None = None
+) -> Tensor:
     """Return the norm of each loss's gradient at a parameter or features: (K,) -> (K,)."""
     norms = torch.zeros_like(losses.detach())
     if place is None or not place.requires_grad:
         return norms
+    own: list[Tensor | None] = []
     for k in range(len(losses)):
         (gradient,) = torch.autograd.grad(losses[k], [place], retain_graph=True, allow_unused=True)
-        if gradient is None:
-            continue
-        if gradient.is_sparse:
-            gradient = gradient.coalesce().values()
-        elif not isinstance(place, nn.Parameter):
+        if gradient is not None and not isinstance(place, nn.Parameter):
             gradient = gradient.sum(1)  # of K equal slices of features (B, K, H)
-        norms[k] = torch.linalg.vector_norm(gradient)
+        own.append(gradient)
+    if partners is not None and isinstance(place, nn.Parameter):
+        (whole,) = add_up([TaskGradients.of(own, place)], partners)
+        return torch.linalg.vector_norm(whole.rows, dim=1)
+    for k, gradient in enumerate(own):
+        if gradient is not None:
+            entries = gradient.coalesce().values() if gradient.is_sparse else gradient
+            norms[k] = torch.linalg.vector_norm(entries)
+    if partners is not None:  # each process has features of its own rows
+        (squares,) = partners.sum_all([norms.square()])
+        return squares.sqrt()
     return norms
