@@ -254,7 +254,9 @@ def predict_frame(estimator: Any, X: Any, method: str = "predict") -> pd.DataFra
     -------
     DataFrame of n_samples rows
         With "predict" a column for each task, else one for each class of each classification
-        task, such as ``income=>50K``: see `get_proba_names_out`. The index is that of X.
+        task, such as ``income=>50K``: see `get_proba_names_out`. The index is that of X. Without
+        any row in X the frame has these columns with their dtypes, and no row: some partitions of
+        a larger frame may be empty, and Dask asks for such a frame as ``meta``.
 
     Raises
     ------
@@ -275,8 +277,12 @@ def predict_frame(estimator: Any, X: Any, method: str = "predict") -> pd.DataFra
         raise ValueError(
             f"`method` is {method!r}; pass 'predict', 'predict_proba' or 'predict_log_proba'."
         )
-    found = getattr(estimator, method)(X)
+    function, n_rows = getattr(estimator, method), X.shape[0] if hasattr(X, "shape") else len(X)
+    # Estimators refuse to predict no rows, and so do steps before them.
+    found = function(X) if n_rows else model._example(method)
     names = model.task_names_ if method == "predict" else model.get_proba_names_out()
     index = X.index if isinstance(X, pd.DataFrame | pd.Series) else None
-    frame = pd.DataFrame(found, columns=list(names), index=index)
-    return frame.infer_objects()
+    if n_rows:
+        return pd.DataFrame(found, columns=list(names), index=index).infer_objects()
+    empty = pd.DataFrame(found, columns=list(names)).infer_objects().iloc[:0]
+    return empty if index is None else empty.set_axis(index)

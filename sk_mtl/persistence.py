@@ -74,10 +74,13 @@ class PersistenceMixin(BaseEstimator):
 
     A pickle of an estimator whose training can go on, with ``warm_start=True`` or after a
     `partial_fit`, keeps the state of optimizer, balancer and random generator too, and goes on
-    exactly where it was. Any other keeps the weights, and `save` never keeps more.
+    exactly where it was. Any other keeps the weights, and `save` never keeps more. `callbacks` are
+    pickled as they are; ``set_params(callbacks=None)`` leaves them out.
     """
 
     _epochs_: list[dict[str, Any]]
+    _fitted_: Fitted
+    callbacks: Any
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
@@ -89,6 +92,10 @@ class PersistenceMixin(BaseEstimator):
             }
             state["_versions"] = versions()
             state["_epochs_"] = _columns(self._epochs_)
+            # A callback taken out of the parameter since, such as a logger with its connection, is
+            # not kept.
+            params = self._fitted_.params | {"callbacks": self.callbacks}
+            state["_fitted_"] = self._fitted_._replace(params=params)
             goes_on = state.get("warm_start", False) or self._fitted_.streamed
             state["_progress"] = get_progress(net) if goes_on else {"seen": get_seen(net)}
         return state

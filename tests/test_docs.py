@@ -1,17 +1,11 @@
 """The code in the docs runs, block by block."""
 
 import re
-import subprocess
-import sys
+from collections import Counter
 from pathlib import Path
 
 import matplotlib as mpl
-import numpy as np
 import pytest
-from sklearn.pipeline import make_pipeline
-
-from sk_mtl import MMoE
-from sk_mtl.datasets import make_census_like
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -19,6 +13,13 @@ DOCS = Path(__file__).parent.parent / "docs"
 def blocks(kind, name="guide.md"):
     text = (DOCS / name).read_text(encoding="utf-8")
     return re.findall(rf"^```{kind}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def page_names():
+    """Return the names that the first block of docs/deployment.md defines, for its sections."""
+    names = {}
+    exec(compile(blocks("python", "deployment.md")[0], "deployment.md", "exec"), names)
+    return names
 
 
 def test_examples_of_architectures_run():
@@ -47,27 +48,15 @@ def test_guide_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert names["best"].lr == names["study"].best_params["lr"]
 
 
-@pytest.mark.filterwarnings("default")  # MLflow and what it stands on warn of one another
-def test_a_model_goes_through_mlflow(tmp_path, monkeypatch):
-    mlflow = pytest.importorskip("mlflow", reason="large, and takes an older pandas: not in CI")
+def test_deployment_runs_from_top_to_bottom(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/runs.db")
-    X, Y = make_census_like(200, random_state=0)
-    pipeline = make_pipeline("passthrough", MMoE(max_epochs=1, random_state=0)).fit(X, Y)
-    names = {"pipeline": pipeline}
-    for block in blocks("python mlflow"):
-        exec(compile(block, "guide.md", "exec"), names)
-    assert np.array_equal(names["served"].predict(X), pipeline.predict(X))
-
-
-@pytest.mark.slow
-def test_search_on_a_dask_cluster(tmp_path):
-    pytest.importorskip("distributed", reason="an extra; the guide's last section needs it")
-    (code,) = blocks("python dask")
-    script = tmp_path / "search.py"
-    script.write_text(code, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert "'n_experts': " in done.stdout
+    pytest.importorskip("optuna_integration", reason="an extra; the page prunes with it")
+    names = page_names()
+    for block in blocks("python", "deployment.md")[1:]:
+        exec(compile(block, "deployment.md", "exec"), names)
+    ends = Counter(trial.state.name for trial in names["study"].trials)
+    assert ends.keys() == {"COMPLETE", "PRUNED"}, ends
+    for trial in names["study"].trials:
+        steps = trial.intermediate_values
+        assert (len(steps) == 4) == (trial.state.name == "COMPLETE")
+        assert trial.value == list(steps.values())[-1]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import struct
 import warnings
 
@@ -14,7 +15,7 @@ from conftest import everywhere, said, takes_anything
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import InconsistentVersionWarning, NotFittedError
-from skorch.callbacks import EpochTimer
+from skorch.callbacks import Callback, EpochTimer
 
 import sk_mtl
 from sk_mtl import MMoE, ModelFileError, SharedBottom
@@ -256,3 +257,27 @@ def test_skops_needs_to_trust_our_own_types_only(saved):
     X, _ = make_census_like(20, random_state=1)
     X["flag"], X["code"] = True, pd.Categorical([1] * 20)
     assert np.array_equal(again.predict_proba(X), saved[0].predict_proba(X))
+
+
+class Connected(Callback):
+    """A callback that no pickle takes, as one with a connection to somewhere."""
+
+    def __getstate__(self):
+        raise TypeError("cannot pickle a connection")
+
+
+@pytest.mark.parametrize("warm_start", [False, True])
+def test_a_callback_that_was_taken_out_is_not_pickled(world, warm_start):
+    X, Y = world
+    model = SharedBottom(
+        max_epochs=1, random_state=0, callbacks=[Connected()], warm_start=warm_start
+    ).fit(X, Y)
+    with pytest.raises(TypeError, match="connection"):
+        pickle.dumps(model)
+    again = pickle.loads(pickle.dumps(model.set_params(callbacks=None)))
+    assert np.array_equal(again.predict_proba(X), model.predict_proba(X))
+    assert again.callbacks is None
+    for one in (model, again):  # goes on as the original does
+        one.set_params(warm_start=True).fit(X, Y)
+    if warm_start:
+        assert np.array_equal(again.predict_proba(X), model.predict_proba(X))
