@@ -855,3 +855,10 @@ def test_writing_on_a_filesystem_of_pyarrow(tmp_path):
         writer.write(numbers(4))
     assert os.listdir(tmp_path) == ["a.parquet"]
     assert source("a.parquet", filesystem=where).open().n_rows == 4
+
+
+def test_rows_without_labels(tmp_path):
+    write(tmp_path, 5)
+    view = source(tmp_path, targets=None, features=["x", "w"]).open()
+    assert view.targets == []
+    assert view.read().equals(numbers(5).select(["x", "w"]))
