@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 from sk_mtl.data.storage import (
     DataFileError,
     Found,
+    arrow_error,
     cannot_read,
     is_damage,
     open_parquet,
-    pyarrow_error,
     reading,
 )
 
@@ -178,7 +178,7 @@ class Reader:
         batches = self._iterate(file, positions, self.schema.names)
         try:
             yield from batches
-        except (OSError, pyarrow_error()) as error:
+        except (OSError, arrow_error()) as error:
             if not is_damage(error):
                 raise
             path = self.files[run.groups[0].file].path
@@ -201,7 +201,7 @@ class Reader:
                 try:
                     for _ in self._iterate(file, [g.position for g in run.groups], [name]):
                         pass
-                except (OSError, pyarrow_error()):
+                except (OSError, arrow_error()):
                     return name
         return None
 

@@ -235,13 +235,13 @@ def reading(path: str, column: str | None = None) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, pyarrow_error()) as error:
+    except (OSError, arrow_error()) as error:
         if not is_damage(error):
             raise
         raise cannot_read(path, error, column) from error
 
 
-def pyarrow_error() -> Any:
+def arrow_error() -> Any:
     """Return the class of pyarrow's errors."""
     import pyarrow
 
