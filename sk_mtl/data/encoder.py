@@ -189,9 +189,11 @@ class FeatureEncoder:
             column holds something that cannot be used, named with the remedy.
         """
         surveys: list[Survey] = []
+        any_weight = False
         for table, weight in tables:
             if not len(table):
                 continue
+            any_weight |= weight is None or bool(weight.any())
             if not surveys:
                 kinds = Kinds(table)
                 self._share(table)
@@ -201,6 +203,8 @@ class FeatureEncoder:
                 survey.add(table, weight)
         if not surveys:
             raise ValueError("There is no row to learn from: no table of the stream has one.")
+        if not any_weight:
+            raise ValueError("There is no row to learn from: all weights of the stream are zero.")
         for survey in surveys:
             survey.finish()
         return self

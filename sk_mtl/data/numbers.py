@@ -134,6 +134,8 @@ class NumberEncoder(ColumnEncoder):
     ) -> Any:
         """Learn the statistics of some columns of a table, and return their numbers."""
         block = self._numbers(table, None, [self.columns_[place] for place in places])
+        if weight is not None and not weight.any():  # scikit-learn refuses such rows
+            return block
         at = slice(places.start, places.stop)
         scaler = StandardScaler(with_mean=not table.sparse)
         self._learn(block, weight, scaler if first else self._resume(scaler, at), at)

@@ -47,7 +47,7 @@ MOST_CATEGORIES = 20_000_000
 COUNTED = 2_000_000
 """Categories of a vocabulary whose cells are counted at a time."""
 
-LEAST = 2**16
+LEAST = 2**12
 """Categories that are found before they are sorted in among those known."""
 
 
@@ -163,8 +163,9 @@ class Tally:
                 missed[place] = self.missed
         self.index, self.counts, self.missed = index, counts, missed
         self._found, self._n_found = [], 0
-        if self.counting and len(index) > COUNTED:
-            self._drop()
+        if self.counting:
+            if len(index) > COUNTED:
+                self._drop()
         elif len(index) > MOST_CATEGORIES:
             raise ValueError(
                 f"Column {name!r} has more than {MOST_CATEGORIES:,} categories; give it a kind in "

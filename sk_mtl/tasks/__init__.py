@@ -38,6 +38,7 @@ from sk_mtl.tasks.multiclass import MulticlassTask
 from sk_mtl.tasks.ordinal import OrdinalTask
 from sk_mtl.tasks.quantile import QuantileTask
 from sk_mtl.tasks.regression import RegressionTask
+from sk_mtl.tasks.streamed import make_tasks_stream
 
 __all__ = [
     "KINDS",
@@ -62,6 +63,7 @@ __all__ = [
     "logit_slices",
     "looks_negative",
     "make_tasks",
+    "make_tasks_stream",
     "mean_blocks",
     "member_blocks",
     "resolve_task_types",
