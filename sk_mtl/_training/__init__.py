@@ -16,8 +16,9 @@ from sk_mtl._training.progress import (
     set_progress,
     set_seen,
 )
+from sk_mtl._training.ranks import Ranks, join_ranks
 from sk_mtl._training.settings import Training
-from sk_mtl._training.signals import NonFiniteLossError
+from sk_mtl._training.signals import NonFiniteLossError, RankError
 
 __all__ = [
     "OPTIMIZERS",
@@ -30,6 +31,8 @@ __all__ = [
     "MultiTaskNet",
     "NonFiniteLossError",
     "Objective",
+    "RankError",
+    "Ranks",
     "RestoreBest",
     "Training",
     "auto_batch_size",
@@ -40,6 +43,7 @@ __all__ = [
     "fit_further",
     "get_progress",
     "get_seen",
+    "join_ranks",
     "make_net",
     "optimizer_example",
     "place_of_rows",

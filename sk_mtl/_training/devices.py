@@ -1,5 +1,6 @@
 """Where to train and predict."""
 
+import os
 import warnings
 
 import torch
@@ -8,15 +9,28 @@ import torch
 def resolve_device(device: str) -> torch.device:
     """Return the torch device of a name, "auto" being the GPU if there is one."""
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _own_gpu(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     try:
         torch.empty(0, device=device)
-        return torch.device(device)
+        return _own_gpu(torch.device(device))
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"`device` is {device!r}, which this machine does not offer ({error}); pass 'auto' or "
             "'cpu'."
         ) from error
+
+
+def _own_gpu(device: torch.device) -> torch.device:
+    """Return the GPU of a process of torchrun, where a device names none: each has its own.
+
+    One that the script has set as torch's current device stays. Untested on a GPU so far.
+    """
+    local = os.environ.get("LOCAL_RANK")
+    if device.type != "cuda" or device.index is not None or local is None:
+        return device
+    if torch.cuda.current_device() != 0:
+        return device
+    return torch.device("cuda", int(local) % torch.cuda.device_count())
 
 
 def available_device(device: str) -> torch.device:

@@ -89,7 +89,6 @@ def join_ranks() -> Iterator["Ranks | None"]:
     """Meet the other processes for one fit; yield None where there are none.
 
     An error in the block is told to the others, who then fail with a `RankError` that carries it.
-    All wait for each other at the end of the block.
     """
     found = find_ranks()
     if found is None:
@@ -100,7 +99,6 @@ def join_ranks() -> Iterator["Ranks | None"]:
     try:
         ranks.meet()
         yield ranks
-        ranks.part()
     except BaseException as error:
         ranks.fail(error)
         raise
@@ -202,13 +200,6 @@ class Ranks:
             raise RankError(failure)
 
     # Exchanges ----------------------------------------------------------------------------------
-
-    def device(self, device: torch.device) -> torch.device:
-        """Return the device of this rank: of several GPUs each rank of a machine has its own."""
-        if device.type != "cuda" or device.index is not None:
-            return device
-        local = int(os.environ.get("LOCAL_RANK", self.rank))
-        return torch.device("cuda", local % torch.cuda.device_count())
 
     def _group(self, tensor: Tensor) -> Any:
         """Return the connections for a tensor's device: NCCL's on GPUs (untested), else gloo's."""
