@@ -108,20 +108,27 @@ class ChainEstimator(MultiTaskEstimator):
                     stacklevel=2,
                 )
 
-    def _complete_labels(self, tasks: Tasks, labels: Labels) -> Labels:
+    def _tell_contradictions(self, tasks: Tasks, n_rows: int) -> None:
+        names = " -> ".join(task.name for task in tasks)
+        warnings.warn(
+            f"{n_rows} rows have come to a step of {names} without a step before it; "
+            f"{type(self).__name__} takes y as nested (conversion implies click).",
+            UserWarning,
+            stacklevel=3,
+        )
+
+    def _complete_labels(
+        self, tasks: Tasks, labels: Labels, told: list[int] | None = None
+    ) -> Labels:
         if not self._nests() or not all(isinstance(task, BinaryTask) for task in tasks):
             return labels
         targets = encode_targets(tasks, labels.columns)
         usable = np.ones(targets.shape, bool) if labels.weight is None else labels.weight > 0
         completed, n_contradictions = complete_chain(targets, usable)
-        if n_contradictions:
-            names = " -> ".join(task.name for task in tasks)
-            warnings.warn(
-                f"{n_contradictions} rows have come to a step of {names} without a step before "
-                f"it; {type(self).__name__} takes y as nested (conversion implies click).",
-                UserWarning,
-                stacklevel=2,
-            )
+        if n_contradictions and told is None:
+            self._tell_contradictions(tasks, n_contradictions)
+        elif told is not None:
+            told.append(n_contradictions)
         if np.array_equal(np.isnan(targets), np.isnan(completed)):
             return labels
         columns = []

@@ -4,12 +4,16 @@ from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from sk_mtl._checkpoints import FitCheckpoints, open_checkpoints
+from sklearn.utils import check_random_state
+
+from sk_mtl._checkpoints import FitCheckpoints, fingerprint, open_checkpoints
 from sk_mtl._params import check_parameters, same
-from sk_mtl._preparing import TRAINING_PARAMETERS, Given, PreparingMixin, Ready, Tasks
+from sk_mtl._preparing import TRAINING_PARAMETERS, Given, Ready, Tasks
 from sk_mtl._reporting import FitReport
-from sk_mtl._training import EpochHook, fit_epochs, fit_further
-from sk_mtl.data import Rows, check_labels, check_rows
+from sk_mtl._sources import SourceReader, refuse_beside
+from sk_mtl._streaming import GivenSource, StreamingMixin
+from sk_mtl._training import EpochHook, Ranks, fit_epochs, fit_further, join_ranks
+from sk_mtl.data import ParquetSource, Rows, check_labels, check_rows
 
 __all__ = ["FittingMixin", "Tasks"]
 
@@ -17,15 +21,24 @@ COPIED = ("task_types", "numeric_features", "categorical_features")
 """Parameters that may hold lists or dicts of objects with parameters of their own."""
 
 
-class FittingMixin(PreparingMixin):
+class FittingMixin(StreamingMixin):
     """How a multi-task estimator is fitted; its parameters and hooks are those of the base."""
 
     if TYPE_CHECKING:
 
         def _check_architecture(self) -> None: ...
 
-    def _fit(
+    def _fit(self, data: tuple[Any, Any, Any, Any], **options: Any) -> Self:
+        """Read, prepare, train, publish, beside the other processes of this fit if there are some.
+
+        What is outside of this block must not raise in one of them only.
+        """
+        with join_ranks() as ranks:
+            return self._fit_with(ranks, data, **options)
+
+    def _fit_with(
         self,
+        ranks: Ranks | None,
         data: tuple[Any, Any, Any, Any],
         *,
         goes_on: bool,
@@ -34,7 +47,7 @@ class FittingMixin(PreparingMixin):
         classes: Any = None,
         report: FitReport | None = None,
     ) -> Self:
-        """Read, prepare, train, publish."""
+        """Do the four steps."""
         if goes_on:
             self._check_unchanged()
         else:
@@ -46,18 +59,31 @@ class FittingMixin(PreparingMixin):
         try:
             with open_checkpoints(self, goes_on=goes_on, stream=stream) as checkpoints:
                 # What one step makes for the next dies with it.
-                ready = self._prepare(
-                    self._read(*data, goes_on=goes_on),
-                    classes,
-                    goes_on=goes_on,
-                    stream=stream,
-                    seed=None if checkpoints is None else checkpoints.seed,
+                given = self._read(*data, goes_on=goes_on)
+                seed = None if checkpoints is None else checkpoints.seed
+                if ranks is not None and not goes_on:
+                    drawn_here = check_random_state(self.random_state).randint(2**31 - 1)
+                    seed = ranks.broadcast_object(int(drawn_here) if seed is None else seed)
+                options: Any = {"goes_on": goes_on, "stream": stream, "seed": seed}
+                ready = (
+                    self._prepare_source(given, classes, **options)
+                    if isinstance(given, GivenSource)
+                    else self._prepare(given, classes, **options)
                 )
+                del given
                 if ready is None:
                     return self
-                interrupt = self._train(
-                    ready, epochs, report, checkpoints, goes_on=goes_on, stream=stream
-                )
+                if ranks is not None:
+                    ranks.check_same(fingerprint(self, ready))
+                    ready.net.ranks = ranks
+                try:
+                    interrupt = self._train(
+                        ready, epochs, report, checkpoints, goes_on=goes_on, stream=stream
+                    )
+                finally:
+                    ready.net.ranks = None
+                if ranks is not None:
+                    ranks.part()
         except BaseException:
             if generator is None:
                 self._forget()
@@ -77,7 +103,9 @@ class FittingMixin(PreparingMixin):
         """Return rows to validate on as they were passed, or None."""
         if X is None and y is None and sample_weight is None:
             return None
-        if X is None or y is None:
+        if isinstance(X, ParquetSource):
+            refuse_beside("X_val", y_val=y, sample_weight_val=sample_weight)
+        elif X is None or y is None:
             raise ValueError(
                 f"`X_val` is {'None' if X is None else 'given'} and `y_val` is "
                 f"{'None' if y is None else 'given'}; pass both, or neither of the two and no "
@@ -85,18 +113,40 @@ class FittingMixin(PreparingMixin):
             )
         return X, y, sample_weight
 
-    def _read(self, X: Any, y: Any, sample_weight: Any, validation: Any, *, goes_on: bool) -> Given:
+    def _read(
+        self, X: Any, y: Any, sample_weight: Any, validation: Any, *, goes_on: bool
+    ) -> Given | GivenSource:
         """Read rows and labels in any form, and check them against what is remembered."""
-        table = check_rows(self, X, self._fitted_.encoder.names_ if goes_on else None)
+        names: Any = self._fitted_.encoder.names_ if goes_on else None
         before = self.task_names_ if goes_on else None
-        given = Given(*check_labels(y, sample_weight, table, self, before), None)
+        reader = None
+        if isinstance(X, ParquetSource):
+            refuse_beside("X", y=y, sample_weight=sample_weight)
+            reader = SourceReader(self, X, names, before)
+            if reader.fits:
+                X, y, sample_weight = reader.whole()
+                reader = None
+        if reader is not None:
+            given: Given | GivenSource = GivenSource(reader, None)
+            names, tasks = reader.check_columns(), reader.view.targets
+        else:
+            table = check_rows(self, X, names)
+            read = Given(*check_labels(y, sample_weight, table, self, before), None)
+            given, names = read, table.names
+            tasks = [column.name for column in read.labels.columns]
         if validation is None:
             return given
-        X_val, y_val, weight_val = validation
-        names = [column.name for column in given.labels.columns]
-        table = check_rows(self, X_val, table.names)
-        held_out = check_labels(y_val, weight_val, table, self, names, "`y_val`")
-        return given._replace(validation=held_out)
+        return given._replace(validation=self._read_validation(validation, names, tasks))
+
+    def _read_validation(self, given: tuple[Any, Any, Any], names: Any, tasks: Any) -> Any:
+        """Read the rows to validate on."""
+        X, y, sample_weight = given
+        if isinstance(X, ParquetSource):
+            reader = SourceReader(self, X, names, tasks)
+            if not reader.fits:
+                return reader
+            X, y, sample_weight = reader.whole()
+        return check_labels(y, sample_weight, check_rows(self, X, names), self, tasks, "`y_val`")
 
     # 2. Prepare: see `PreparingMixin`
 

@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from sk_mtl._encoding import RowEncoder
 from sk_mtl._training import MultiTaskNet, predict_logits
 from sk_mtl._views import TaskView, task_view
-from sk_mtl.data import FeatureEncoder, HoldOut, Rows, Table, check_labels, check_rows
+from sk_mtl.data import FeatureEncoder, HoldOut, ParquetSource, Rows, Table, check_rows
 from sk_mtl.nn import MultiTaskModule
 from sk_mtl.tasks import (
     Task,
@@ -169,6 +169,10 @@ class PredictionMixin(BaseEstimator):
 
     def _read_rows(self, X: Any) -> Table:
         """Return rows to predict, checked."""
+        if isinstance(X, ParquetSource):
+            raise TypeError(
+                "X is a ParquetSource, whose predictions go to a file; call predict_source."
+            )
         return check_rows(self, X, self._fitted_.encoder.names_)
 
     def _each_of(
@@ -367,39 +371,3 @@ class PredictionMixin(BaseEstimator):
         """
         check_is_fitted(self)
         return task_view(self, task)
-
-    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
-        """Return the mean of the tasks' scores.
-
-        They are accuracy (classes), R² (regression) and D² (count: of the Poisson deviance;
-        quantile: of the pinball loss).
-
-        Parameters
-        ----------
-        X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
-            The rows.
-        y : array-like of shape (n_samples,) or (n_samples, n_tasks)
-            Their labels; those not observed are left out, task by task.
-        sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
-            Weights of rows, or of single labels.
-
-        Returns
-        -------
-        float
-        """
-        check_is_fitted(self)
-        table = self._read_rows(X)
-        table, labels = check_labels(y, sample_weight, table, self, self.task_names_)
-        found = self._each_of(table, self._decode)
-        scores = []
-        for k, (task, values, column) in enumerate(
-            zip(self.tasks_, found, labels.columns, strict=True)
-        ):
-            seen = column.observed
-            weights = None if labels.weight is None else labels.weight[seen, k]
-            if seen.any():
-                task.check_scored(column.values)
-                scores.append(task.score(column.values, values[seen], weights))
-        if not scores:
-            raise ValueError("y has no observed label to score.")
-        return float(np.mean(scores))

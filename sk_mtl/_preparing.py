@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from sk_mtl._bulk import BulkPredictionMixin
 from sk_mtl._monitoring import check_held_out, resolve_monitor, stand_in
 from sk_mtl._params import resolve_loss_weights, same
-from sk_mtl._prediction import Fitted, PredictionMixin
+from sk_mtl._prediction import Fitted
 from sk_mtl._training import (
     STOPPING_ROWS,
     Criterion,
@@ -106,7 +107,7 @@ class Ready(NamedTuple):
     past: int
 
 
-class PreparingMixin(PredictionMixin):
+class PreparingMixin(BulkPredictionMixin):
     """How a fit is prepared; the parameters and hooks are those of the base."""
 
     if TYPE_CHECKING:
@@ -140,7 +141,8 @@ class PreparingMixin(PredictionMixin):
         def _column_encoders(self) -> Sequence[ColumnEncoder]: ...
         def _task_kinds(self, names: list[str]) -> list[Any]: ...
         def _check_tasks(self, tasks: Tasks) -> None: ...
-        def _complete_labels(self, tasks: Tasks, labels: Labels) -> Labels: ...
+        def _complete_labels(self, tasks: Tasks, labels: Labels, told: Any = None) -> Labels: ...
+        def _tell_contradictions(self, tasks: Tasks, n_rows: int) -> None: ...
         def _copy_params(self) -> dict[str, Any]: ...
 
     def _prepare(

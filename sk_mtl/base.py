@@ -31,7 +31,7 @@ from sk_mtl._reporting import FitReport
 from sk_mtl._training import OPTIMIZERS, SCHEDULES, Objective
 from sk_mtl.balancing import BALANCERS, LossBalancer
 from sk_mtl.categorical import CategoricalEncoding
-from sk_mtl.data import CategoryEncoder, ColumnEncoder, Labels, NumberEncoder
+from sk_mtl.data import CategoryEncoder, ColumnEncoder, Labels, NumberEncoder, ParquetSource
 from sk_mtl.nn import ACTIVATIONS, FeatureEmbedding, MultiTaskModule, Towers, build_interaction
 from sk_mtl.numeric import Encoding
 from sk_mtl.persistence import PersistenceMixin
@@ -200,9 +200,18 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
         """Check that the tasks suit the architecture."""
         check_kinds(type(self).__name__, tasks, self.takes, self.n_tasks, self._tasks_are)
 
-    def _complete_labels(self, tasks: Tasks, labels: Labels) -> Labels:
-        """Return the labels with those that others imply."""
+    def _complete_labels(
+        self, tasks: Tasks, labels: Labels, told: list[int] | None = None
+    ) -> Labels:
+        """Return the labels with those that others imply.
+
+        Rows whose labels contradict each other give a warning or, where `told` is a list, their
+        number is appended to it.
+        """
         return labels
+
+    def _tell_contradictions(self, tasks: Tasks, n_rows: int) -> None:
+        """Warn of so many rows whose labels contradict each other."""
 
     def _build_module(
         self,
@@ -270,11 +279,11 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
     @with_callbacks
     def fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Any,
+        y: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
         *,
-        X_val: ArrayLike | None = None,
+        X_val: Any = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
@@ -282,15 +291,17 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
 
         Parameters
         ----------
-        X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
-            The rows: numbers and categories.
-        y : {array-like, series, dataframe} of shape (n_samples,) or (n_samples, n_tasks)
+        X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features), or ParquetSource
+            The rows: numbers and categories. A `sk_mtl.data.ParquetSource` names files with
+            features, labels and weights; what memory does not hold is read anew in every epoch.
+        y : {array-like, series, dataframe} of shape (n_samples,) or (n_samples, n_tasks), \
+                default=None
             One column per task. In two dimensions NaN, None and pd.NA are labels that were not
-            observed; such a row still trains its other tasks.
+            observed; such a row still trains its other tasks. None for a source only.
         sample_weight : array-like of shape (n_samples,) or (n_samples, n_tasks), default=None
             Weights of rows, or of single labels. Zero equals absence. Only their ratios count.
         X_val, y_val : array-like, default=None
-            Rows to validate on, instead of a share of X.
+            Rows to validate on, instead of a share of X; `X_val` alone if it is a source.
         sample_weight_val : array-like, default=None
             Weights of these rows or labels.
 
@@ -320,8 +331,8 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
 
     def partial_fit(
         self,
-        X: ArrayLike,
-        y: ArrayLike,
+        X: Any,
+        y: ArrayLike | None = None,
         classes: Any = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
@@ -351,8 +362,10 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
         """
         if self.early_stopping is True:
             raise ValueError("partial_fit does not support early_stopping=True; pass False.")
-        data = X, y, sample_weight, None
         goes_on = hasattr(self, "tasks_")
+        if goes_on and isinstance(X, ParquetSource):
+            return self._partial_fit_source(X, y, sample_weight)
+        data = X, y, sample_weight, None
         return self._fit(data, goes_on=goes_on, epochs=1, stream=True, classes=classes)
 
     def _check_any_positive(self, *names: str) -> None:

@@ -36,18 +36,27 @@ LAYERS = {
         SCIENCE | {"torch"},
         {"_encoding", "_training", "_views", "data", "nn", "tasks"},
     ),
+    "_sources": (SCIENCE | {"torch"}, {"data", "tasks"}),
+    "_bulk": ({"numpy", "pyarrow", "sklearn", "torch"}, {"_prediction", "_sources", "data", "tasks"}),
+    "_streaming": (
+        {"numpy", "sklearn", "torch"},
+        {"_prediction", "_preparing", "_sources", "_training", "data", "tasks"},
+    ),
     "_monitoring": ({"numpy", "torch"}, {"_prediction", "_training", "data", "tasks"}),
     "_preparing": (
         {"numpy", "sklearn", "torch"},
         {
-            "_monitoring", "_params", "_prediction", "_training", "balancing", "data", "nn",
-            "tasks",
+            "_bulk", "_monitoring", "_params", "_prediction", "_training", "balancing", "data",
+            "nn", "tasks",
         },
     ),
     "_checkpoints": ({"numpy", "torch"}, {"_files", "_forms", "_training", "_version"}),
     "_fitting": (
         {"sklearn"},
-        {"_checkpoints", "_params", "_preparing", "_reporting", "_training", "data"},
+        {
+            "_checkpoints", "_params", "_preparing", "_reporting", "_sources", "_streaming",
+            "_training", "data",
+        },
     ),
     "_forms": (
         {"numpy", "pandas", "sklearn", "torch"},
@@ -95,8 +104,12 @@ ONLY_IN = {
     # what, and in which files of a layer alone it may be imported
     ("data", "torch"): {"data/bags.py", "data/rows.py", "data/windows.py"},
     ("data", "pyarrow"): {
-        "data/footers.py", "data/frames.py", "data/parquet.py", "data/reading.py",
-        "data/storage.py", "data/writing.py",
+        "data/footers.py",
+        "data/frames.py",
+        "data/parquet.py",
+        "data/reading.py",
+        "data/storage.py",
+        "data/writing.py",
     },
     ("data", "fsspec"): {"data/storage.py", "data/writing.py"},
 }

@@ -30,7 +30,7 @@ class ParquetSource(Options):
         ``?``, ``[ab]`` and ``**``; local, or URLs that fsspec knows ("s3://bucket/folder"). In
         folders and globs names that begin with "_" or "." do not count.
     targets : str, sequence of str or None
-        The columns of the labels. A name is a single task, as y of shape (n,); a list of names is
+        The columns of the labels. One name is a single task, as y of shape (n,); several names are
         y of shape (n, K). A null is a label that was not observed. None: there are no labels, the
         rows are to be predicted.
     sample_weight : str or sequence of str, default=None
@@ -130,7 +130,7 @@ class ParquetSource(Options):
             names=footers.names,
             targets=targets,
             weights=weights or [],
-            single=single,
+            single=len(targets) == 1,
             weight_per_target=weights is not None and not isinstance(self.sample_weight, str),
             schema=footers.schema,
             coded=footers.coded,
