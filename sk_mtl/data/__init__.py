@@ -10,6 +10,7 @@
 `encoder`          columns become parts of rows, one part for each block of the
                    network: `numbers`, `categories` with `vocabularies` and
                    `lookup`
+`survey`           what encoders learn of tables that come one after another
 `split`            which rows are held out
 `rows`, `bags`     parts become tensors, and tensors batches
 `windows`          the same for rows that are read anew in every epoch

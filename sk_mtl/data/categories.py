@@ -192,7 +192,9 @@ class CategoryEncoder(ColumnEncoder):
             codes = given_codes(known, group.vectors, name)
             self._given[len(self.slots_)] = codes, group.vectors.values
             frozen = frozen if group.trainable else codes
-        has_rare = group.has_rule and (lost or not seen.isin(known).all())
+        # Without given ones the known categories are some of those seen.
+        is_all = len(known) == len(seen) if group.vectors is None else seen.isin(known).all()
+        has_rare = group.has_rule and (lost or not is_all)
         self.categories_.append(known)
         self.slots_.append(group.n_slots or 0)
         self.infrequent_.append(bool(has_rare))
