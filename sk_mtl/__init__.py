@@ -45,6 +45,7 @@ import importlib
 from typing import Any
 
 from sk_mtl import architectures
+from sk_mtl._checkpoints import CheckpointError
 from sk_mtl._search_space import search_space
 from sk_mtl._training import NonFiniteLossError
 from sk_mtl._version import __version__
@@ -54,6 +55,7 @@ from sk_mtl.export import to_onnx, to_torch_program
 from sk_mtl.persistence import ModelFileError, load, save, trusted_types
 
 __all__ = [
+    "CheckpointError",
     "ModelFileError",
     "NonFiniteLossError",
     "TaskView",

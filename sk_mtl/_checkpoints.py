@@ -15,7 +15,7 @@ import torch
 
 from sk_mtl._files import TEMPORARY, digest, find_safetensors, locked, read_tensors, write_whole
 from sk_mtl._forms import from_json, to_json
-from sk_mtl._training import Checkpointer, optimizer_example
+from sk_mtl._training import Checkpointer, Ranks, optimizer_example
 from sk_mtl._version import __version__
 
 FORMAT = 1
@@ -62,7 +62,10 @@ class CheckpointFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.kept: list[Path] = []
-        for file in path.glob(f"*{TEMPORARY}"):  # of a fit that was killed while it wrote
+
+    def sweep(self) -> None:
+        """Remove what a fit that was killed had half written."""
+        for file in self.path.glob(f"*{TEMPORARY}"):
             with suppress(OSError):
                 file.unlink()
 
@@ -168,6 +171,8 @@ class FitCheckpoints:
         The estimator that is being fitted.
     folder : CheckpointFolder
         Where they are.
+    found : Found or None
+        The checkpoint to go on from.
 
     Attributes
     ----------
@@ -175,18 +180,9 @@ class FitCheckpoints:
         The seed to use again; None: the fit draws one.
     """
 
-    def __init__(self, estimator: Any, folder: CheckpointFolder) -> None:
-        self.estimator, self.folder = estimator, folder
-        self.found = folder.newest(self._leads_on) if estimator.resume else None
-        self.seed = None if self.found is None else self.found.seed
-
-    def _leads_on(self, found: Found) -> bool:
-        """Whether a checkpoint is where training for `max_epochs` comes by."""
-        state = found.state
-        if not state["finished"] or state["stop"]:
-            return True
-        # A fit that ran through all epochs has restored its best: one of more epochs had not yet.
-        return state["epochs"] >= self.estimator.max_epochs
+    def __init__(self, estimator: Any, folder: CheckpointFolder, found: Found | None) -> None:
+        self.estimator, self.folder, self.found = estimator, folder, found
+        self.seed = None if found is None else found.seed
 
     def begin(self, ready: Any) -> Checkpointer:
         """Return what keeps the state of the run that is about to begin.
@@ -221,6 +217,8 @@ class FitCheckpoints:
         content = {"format": FORMAT, "fingerprint": now, "seed": ready.fitted.seed}
 
         def write(state: dict[str, Any]) -> None:
+            if net.ranks is not None and net.ranks.rank > 0:
+                return
             tensors: dict[str, torch.Tensor] = {}
             try:
                 form = to_json(state, tensors, tensors=True)
@@ -273,9 +271,22 @@ class FitCheckpoints:
         )
 
 
+def _leads_on(found: Found, max_epochs: int) -> bool:
+    """Whether training for some epochs comes by a checkpoint."""
+    state = found.state
+    if not state["finished"] or state["stop"]:
+        return True
+    # A fit that ran through all epochs has restored its best: one of more epochs had not yet.
+    return state["epochs"] >= max_epochs
+
+
 @contextmanager
-def open_checkpoints(estimator: Any, *, goes_on: bool, stream: bool) -> Iterator[Any]:
+def open_checkpoints(
+    estimator: Any, ranks: Ranks | None = None, *, goes_on: bool, stream: bool
+) -> Iterator[FitCheckpoints | None]:
     """Open the folder of an estimator's checkpoints while the block runs.
+
+    Of several processes the first one reads and writes; the others hear what it has read.
 
     Yields
     ------
@@ -305,6 +316,9 @@ def open_checkpoints(estimator: Any, *, goes_on: bool, stream: bool) -> Iterator
             "its begin. Pass checkpoint=None."
         )
     find_safetensors("`checkpoint` needs")
+    if ranks is not None and ranks.rank > 0:
+        yield FitCheckpoints(estimator, CheckpointFolder(path), ranks.broadcast_object())
+        return
     with ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -316,7 +330,13 @@ def open_checkpoints(estimator: Any, *, goes_on: bool, stream: bool) -> Iterator
                 f"`checkpoint` is {str(path)!r}, where another fit is writing; pass a folder of "
                 "its own to each fit."
             )
-        yield FitCheckpoints(estimator, CheckpointFolder(path))
+        folder, found = CheckpointFolder(path), None
+        folder.sweep()
+        if estimator.resume:
+            found = folder.newest(lambda found: _leads_on(found, estimator.max_epochs))
+        if ranks is not None:
+            ranks.broadcast_object(found)
+        yield FitCheckpoints(estimator, folder, found)
 
 
 # Whose a checkpoint is ---------------------------------------------------------------------------
@@ -336,6 +356,7 @@ def fingerprint(estimator: Any, ready: Any) -> dict[str, str]:
         "what the tasks have learned": _learned(ready.tasks),
         "what is trained on": describe_rows(ready.rows),
         "what is validated on": valid,
+        "the number of processes": str(1 if ready.net.ranks is None else ready.net.ranks.size),
         "the device": torch.device(ready.net.device).type,
         "the version of sk_mtl": __version__,
         "the version of torch": torch.__version__,

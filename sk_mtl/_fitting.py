@@ -57,7 +57,7 @@ class FittingMixin(StreamingMixin):
         generator = self.net_.iterator_train__generator if goes_on else None
         drawn = None if generator is None else generator.get_state()
         try:
-            with open_checkpoints(self, goes_on=goes_on, stream=stream) as checkpoints:
+            with open_checkpoints(self, ranks, goes_on=goes_on, stream=stream) as checkpoints:
                 # What one step makes for the next dies with it.
                 given = self._read(*data, goes_on=goes_on)
                 seed = None if checkpoints is None else checkpoints.seed

@@ -93,8 +93,8 @@ LAYERS = {
     "__init__": (
         set(),
         {
-            "_search_space", "_training", "_version", "_views", "architectures", "export",
-            "persistence",
+            "_checkpoints", "_search_space", "_training", "_version", "_views", "architectures",
+            "export", "persistence",
         },
     ),
 }  # fmt: skip

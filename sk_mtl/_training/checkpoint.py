@@ -104,13 +104,22 @@ class Checkpointer:
         self.batches.next_pass = Position(*amid["position"])  # type: ignore[union-attr]
 
     def window_end(self) -> None:
-        """Hand on the state in the midst of an epoch, unless it has just been done."""
-        now = time.monotonic()
-        if now - self._written < max(WINDOW_SECONDS, WRITING_SHARE * self._cost):
-            return
+        """Hand on the state in the midst of an epoch, unless it has just been done.
+
+        Several ranks do so together, when the first one finds it is time; in the first epoch they
+        do not, since each has counted its own rows then.
+        """
         net, batches = self.net, self.batches
-        tally = net.tally
         assert isinstance(batches, Windows)
+        waited = time.monotonic() - self._written
+        is_time = waited >= max(WINDOW_SECONDS, WRITING_SHARE * self._cost)
+        if net.ranks is not None:
+            if batches.rows.shown is not None:
+                return
+            is_time = net.ranks.any(is_time and net.ranks.rank == 0)
+        if not is_time:
+            return
+        tally = net.tally
         assert batches.position is not None
         assert tally is not None
         tally.look()
@@ -168,12 +177,15 @@ class Checkpointer:
 
 def get_net(net: MultiTaskNet, epochs: int) -> dict[str, Any]:
     """Return the state of a net and of what it consists of, its history up to some epochs."""
+    noise = [None if net.noise is None else net.noise.get_state()]
+    if net.ranks is not None:
+        noise = net.ranks.gather_objects(noise[0])
     return {
         **find_progress(net),
         "weights": net.module_.state_dict(),
         "objective": net.criterion_.objective.state_dict(),
         "groups": [_without_params(group) for group in net.optimizer_.param_groups],
-        "noise": None if net.noise is None else net.noise.get_state(),
+        "noise": noise,
         "best": net._best,
         "history": [
             {name: value for name, value in row.items() if name != "batches"}
@@ -189,7 +201,7 @@ def set_net(net: MultiTaskNet, state: Mapping[str, Any]) -> None:
     set_progress(net, dict(state))
     set_groups(net, state["groups"])
     if net.noise is not None:
-        net.noise.set_state(state["noise"].cpu())
+        net.noise.set_state(state["noise"][0 if net.ranks is None else net.ranks.rank].cpu())
     net._best = dict(state["best"])
     del net.history[:]
     net.history.extend({**row, "batches": []} for row in state["history"])
