@@ -19,7 +19,9 @@ STUDIES = (
     "members",
     "memory",
     "parallel_search",
+    "parquet",
     "search",
+    "serving",
     "speed",
     "stream",
 )

@@ -66,7 +66,7 @@ class FittingMixin(StreamingMixin):
                     seed = ranks.broadcast_object(int(drawn_here) if seed is None else seed)
                 options: Any = {"goes_on": goes_on, "stream": stream, "seed": seed}
                 ready = (
-                    self._prepare_source(given, classes, **options)
+                    self._prepare_source(given, classes, ranks=ranks, **options)
                     if isinstance(given, GivenSource)
                     else self._prepare(given, classes, **options)
                 )

@@ -274,6 +274,7 @@ class SourceReader:
             partial(self.row_labels, held=held),
             self.source.window_rows,
             seed,
+            (self.view.files, self.view.schema.names, held),
         )
 
 

@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sk_mtl._prediction import Fitted
 from sk_mtl._preparing import PreparingMixin, Ready, Tasks
 from sk_mtl._sources import SourceReader, refuse_beside
-from sk_mtl._training import resolve_device
+from sk_mtl._training import Ranks, resolve_device
 from sk_mtl.data import (
     FeatureEncoder,
     HoldOut,
@@ -43,6 +43,7 @@ class Learned(NamedTuple):
     scale: float
     sizes: dict[bool, Any]
     encoder: FeatureEncoder
+    vectors: list[Any]
 
 
 class StreamingMixin(PreparingMixin):
@@ -62,8 +63,12 @@ class StreamingMixin(PreparingMixin):
         goes_on: bool,
         stream: bool,
         seed: int | None = None,
+        ranks: Ranks | None = None,
     ) -> Ready:
-        """Decide on tasks, rows and features, and set up the network; see `_prepare`."""
+        """Decide on tasks, rows and features, and set up the network; see `_prepare`.
+
+        Of several processes the first one learns, and the others hear what.
+        """
         device, before = resolve_device(self.device), self._fitted_ if goes_on else None
         if self.batch_size is None:
             raise ValueError(
@@ -73,7 +78,13 @@ class StreamingMixin(PreparingMixin):
         reader = given.reader
         reader.view.sorted_columns()
         stops_early = self._stops_early(reader.view.n_rows, stream=stream)
-        learned = self._learn_source(given, classes, before, seed, stops_early=stops_early)
+        learned = None
+        if ranks is None or ranks.rank == 0:
+            learned = self._learn_source(given, classes, before, seed, stops_early=stops_early)
+        if ranks is not None:
+            learned = ranks.broadcast_object(learned)
+        assert learned is not None
+        learned.encoder.give_vectors(learned.vectors)
         tasks, seed, rule = learned.tasks, learned.seed, learned.rule
         reader.tasks, reader.seed, reader.rule = tasks, seed, rule
         reader.scale, reader.sizes, reader.encoder = learned.scale, learned.sizes, learned.encoder
@@ -130,7 +141,8 @@ class StreamingMixin(PreparingMixin):
             encoder = FeatureEncoder(self._column_encoders()).fit_stream(reader.tables())
         else:
             encoder = before.encoder
-        return Learned(tasks, seed, rule, reader.scale, reader.sizes, encoder)
+        vectors = encoder.given_vectors()
+        return Learned(tasks, seed, rule, reader.scale, reader.sizes, encoder, vectors)
 
     def _learn_tasks(self, reader: SourceReader, classes: Any) -> Tasks:
         """Choose the tasks, and fit them to all labels of a source."""

@@ -84,7 +84,7 @@ def compare(encoder, whole, fresh, *, exactly=False):
         assert getattr(cats, name) == getattr(wanted, name), name
     for one, other in zip(cats.frozen_, wanted.frozen_, strict=True):
         assert_array_equal(one, other)
-    assert repr(cats._given) == repr(wanted._given)
+    assert repr(cats.given) == repr(wanted.given)
     a, b = encoder.transform(fresh), whole.transform(fresh)
     assert list(a) == list(b)
     assert_array_equal(dense(a["numeric"]), dense(b["numeric"]))

@@ -195,3 +195,28 @@ class Exchange:
             p.grad = torch.sparse_coo_tensor(
                 slots.unsqueeze(0), values, p.shape, check_invariants=False
             )
+
+
+class SharedCounts:
+    """Counts of what each rank has seen of its share of the rows, added up at the end.
+
+    Parameters
+    ----------
+    ranks : Ranks
+        The processes.
+    counts : sequence of Tensor
+        Numbers that grow, and marks that are set, the same on every rank now.
+    """
+
+    def __init__(self, ranks: Ranks, counts: Sequence[Tensor]) -> None:
+        self.ranks, self.counts = ranks, counts
+        self.before = [tensor.clone() for tensor in counts]
+
+    @torch.no_grad()
+    def add_up(self) -> None:
+        """Give every rank what all have counted since."""
+        for tensor, before in zip(self.counts, self.before, strict=True):
+            if tensor.dtype == torch.bool:
+                tensor.copy_(self.ranks.sum(tensor.to(torch.int32)) > 0)
+            else:
+                tensor.copy_(before + self.ranks.sum(tensor - before))

@@ -10,7 +10,7 @@ from torch import Tensor
 from sk_mtl._training.budget import ClipNorm, make_schedule
 from sk_mtl._training.callbacks import EpochHook, EpochLine, KeepLast
 from sk_mtl._training.checkpoint import Checkpointer
-from sk_mtl._training.exchange import Exchange
+from sk_mtl._training.exchange import Exchange, SharedCounts
 from sk_mtl._training.memory import keep_memory
 from sk_mtl._training.net import MultiTaskNet
 from sk_mtl._training.signals import Interrupts, NonFiniteLossError, StopTraining
@@ -202,6 +202,9 @@ def _epochs(
     data = {"dataset_train": rows, "dataset_valid": valid}
     batches = net.get_iterator(rows, training=True)
     done = 0 if checkpointer is None else checkpointer.go_on(batches)
+    counts = None
+    if net.ranks is not None and isinstance(rows, StreamedRows) and rows.shown is not None:
+        counts = SharedCounts(net.ranks, net.module_.embedding.counted())
     for _ in range(done, epochs):
         if net.stop:
             return
@@ -209,6 +212,9 @@ def _epochs(
         if checkpointer is not None:
             checkpointer.epoch_begin()
         net.run_single_epoch(batches, training=True, prefix="train", step_fn=net.train_step)
+        if counts is not None:  # each rank has counted the rows that it read
+            counts.add_up()
+            counts = None
         if valid is not None:
             net.module_.embedding.settle()
             net.run_single_epoch(

@@ -85,11 +85,11 @@ class CategoryEncoder(ColumnEncoder):
         self.embedding_dim = embedding_dim
         self._lookups: list[Lookup | HashLookup] | None = None
         # Initial vectors by vocabulary: needed once, to build the first network.
-        self._given: dict[int, tuple[NDArray, NDArray]] = {}
+        self.given: dict[int, tuple[NDArray, NDArray]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # pandas objects are large in a pickle, and not every format takes them.
-        state = {**self.__dict__, "_lookups": None, "_given": {}}
+        state = {**self.__dict__, "_lookups": None, "given": {}}
         if "categories_" in state:
             state["categories_"] = [index.to_numpy() for index in self.categories_]
         return state
@@ -142,7 +142,7 @@ class CategoryEncoder(ColumnEncoder):
         kinds = [named.get(j, other) for j in self.columns_]
         self.poolings_ = [kind.pooling for kind in kinds]
         self.separators_ = [kind.separator for kind in kinds]
-        self._lookups, self._given = None, {}
+        self._lookups, self.given = None, {}
         groups = group_columns(kinds, self.names_)
         self.vocabularies_ = [0] * len(kinds)
         self.categories_ = []
@@ -190,7 +190,7 @@ class CategoryEncoder(ColumnEncoder):
         if group.vectors is not None:
             known = add_given(known, seen, group.vectors, name)
             codes = given_codes(known, group.vectors, name)
-            self._given[len(self.slots_)] = codes, group.vectors.values
+            self.given[len(self.slots_)] = codes, group.vectors.values
             frozen = frozen if group.trainable else codes
         # Without given ones the known categories are some of those seen.
         is_all = len(known) == len(seen) if group.vectors is None else seen.isin(known).all()
@@ -219,8 +219,8 @@ class CategoryEncoder(ColumnEncoder):
             options["vocabularies"] = owners
         if any(self.slots_):
             options["hashed"] = [v for v, n in enumerate(self.slots_) if n]
-        if self._given:
-            options["vectors"] = self._given
+        if self.given:
+            options["vectors"] = self.given
         if any(map(len, self.frozen_)):
             options["frozen"] = {v: codes for v, codes in enumerate(self.frozen_) if len(codes)}
         if any(self.poolings_):

@@ -44,10 +44,13 @@ class ColumnEncoder(ABC):
         Name of the part of a row that it makes, a class attribute.
     columns_ : list of int
         Positions of its columns.
+    given : object
+        What only the first network needs, such as initial vectors; a pickle does not hold it.
     """
 
     part: ClassVar[str]
     columns_: list[int]
+    given: Any = None
 
     @abstractmethod
     def choose(self, table: Table) -> list[int]:
@@ -293,6 +296,15 @@ class FeatureEncoder:
             name: store.smallest() if hasattr(store, "smallest") else store
             for name, store in stores.items()
         }
+
+    def given_vectors(self) -> list[Any]:
+        """Return what encoders hold for the first network alone, and pickles do not have."""
+        return [encoder.given for encoder in self.encoders]
+
+    def give_vectors(self, vectors: Sequence[Any]) -> None:
+        """Take over what `given_vectors` of an equal encoder returned."""
+        for encoder, given in zip(self.encoders, vectors, strict=True):
+            encoder.given = given
 
     def columns(self) -> dict[tuple[str, int], Any]:
         """Return the columns' names by part and position in it, in X's order."""

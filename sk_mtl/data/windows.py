@@ -39,6 +39,8 @@ class StreamedRows(Dataset):
         Rows held at once; beside them, the next as many are being read.
     seed : int, optional
         Seed of the orders; None: the generator of those who cut batches.
+    identity : object, optional
+        What says, by its `repr`, whose rows these are: names and sizes of files, say.
     """
 
     def __init__(
@@ -48,7 +50,9 @@ class StreamedRows(Dataset):
         read_labels: Callable[[], Iterable[tuple[Tensor, Tensor | None]]],
         window_rows: int,
         seed: int | None = None,
+        identity: Any = None,
     ) -> None:
+        self.identity = identity
         self.sizes, self.read, self.read_labels = list(sizes), read, read_labels
         self.window_rows = window_rows
         self.generator = None if seed is None else torch.Generator().manual_seed(seed)

@@ -181,6 +181,10 @@ class FeatureEmbedding(nn.Module):
         for _, name, block in self.named_blocks():
             block.count(parts[self.reads[name]])
 
+    def counted(self) -> list[Tensor]:
+        """Return what `count` adds to."""
+        return [tensor for block in self.values() for tensor in block.counted()]
+
     def settle(self) -> None:
         """Set what no step has trained, by what the steps have trained."""
         for block in self.values():

@@ -96,6 +96,10 @@ class Block(nn.Module, ABC):
             The block's part of the rows trained on, all of them.
         """
 
+    def counted(self) -> list[Tensor]:
+        """Return what `count` adds to: numbers, and marks that it sets; the tensors themselves."""
+        return []
+
     def settle(self) -> None:
         """Set what no step has trained, by what the steps have trained."""
 

@@ -66,6 +66,10 @@ class CopiedBlock(Block):
         for block in self.each:
             block.count(part)
 
+    def counted(self) -> list[Tensor]:
+        """Return what `count` adds to, of every copy."""
+        return [tensor for block in self.each for tensor in block.counted()]
+
     def settle(self) -> None:
         """Set what no step has trained, in every copy."""
         for block in self.each:

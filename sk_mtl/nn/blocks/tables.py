@@ -365,6 +365,12 @@ class TablesBlock(Block):
             if self.marks_shown[index]:
                 self.get_buffer(f"shown_{index}")[slots] = True
 
+    def counted(self) -> list[Tensor]:
+        """Return what `count` adds to."""
+        named = dict(self.named_buffers())
+        counts = [t for name, t in named.items() if name.startswith(("counts_", "shown_"))]
+        return [self.special_seen, self.totals, *counts]
+
     @torch.no_grad()
     def settle(self) -> None:
         """Give missing and unknown codes that were never trained the mean of their column.
