@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Self
 from sklearn.utils import check_random_state
 
 from sk_mtl._checkpoints import FitCheckpoints, fingerprint, open_checkpoints
+from sk_mtl._networks import TRAINING_PARAMETERS, Tasks
 from sk_mtl._params import check_parameters, same
-from sk_mtl._preparing import TRAINING_PARAMETERS, Given, Ready, Tasks
+from sk_mtl._preparing import Given, Ready
 from sk_mtl._reporting import FitReport
 from sk_mtl._sources import SourceReader, refuse_beside
 from sk_mtl._streaming import GivenSource, StreamingMixin

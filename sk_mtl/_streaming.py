@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+from sk_mtl._networks import Tasks
 from sk_mtl._prediction import Fitted
-from sk_mtl._preparing import PreparingMixin, Ready, Tasks
+from sk_mtl._preparing import PreparingMixin, Ready
 from sk_mtl._sources import SourceReader, refuse_beside
 from sk_mtl._training import Ranks, resolve_device
 from sk_mtl.data import (

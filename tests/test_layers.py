@@ -40,21 +40,22 @@ LAYERS = {
     "_bulk": ({"numpy", "pyarrow", "sklearn", "torch"}, {"_prediction", "_sources", "data", "tasks"}),
     "_streaming": (
         {"numpy", "sklearn", "torch"},
-        {"_prediction", "_preparing", "_sources", "_training", "data", "tasks"},
+        {"_networks", "_prediction", "_preparing", "_sources", "_training", "data", "tasks"},
     ),
     "_monitoring": ({"numpy", "torch"}, {"_prediction", "_training", "data", "tasks"}),
+    "_networks": (
+        {"torch"},
+        {"_bulk", "_params", "_prediction", "_training", "balancing", "nn", "tasks"},
+    ),
     "_preparing": (
         {"numpy", "sklearn", "torch"},
-        {
-            "_bulk", "_monitoring", "_params", "_prediction", "_training", "balancing", "data",
-            "nn", "tasks",
-        },
+        {"_monitoring", "_networks", "_prediction", "_training", "data", "nn", "tasks"},
     ),
     "_checkpoints": ({"numpy", "torch"}, {"_files", "_forms", "_training", "_version"}),
     "_fitting": (
         {"sklearn"},
         {
-            "_checkpoints", "_params", "_preparing", "_reporting", "_sources", "_streaming",
+            "_checkpoints", "_networks", "_params", "_preparing", "_reporting", "_sources", "_streaming",
             "_training", "data",
         },
     ),
@@ -63,9 +64,9 @@ LAYERS = {
         {"balancing", "categorical", "numeric", "tasks"},
     ),
     "persistence": (
-        {"numpy", "safetensors", "sklearn", "torch"},
+        {"numpy", "sklearn", "torch"},
         {
-            "_forms", "_prediction", "_training", "_version", "_views", "balancing",
+            "_files", "_forms", "_prediction", "_training", "_version", "_views", "balancing",
             "categorical", "data", "nn", "numeric", "tasks",
         },
     ),
