@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from sk_mtl._files import TEMPORARY, digest, find_safetensors, locked, read_tensors, write_whole
+from sk_mtl._files import TEMPORARY, digest, locked, need_package, read_tensors, write_whole
 from sk_mtl._forms import from_json, to_json
 from sk_mtl._training import Checkpointer, Ranks, optimizer_example
 from sk_mtl._version import __version__
@@ -315,7 +315,7 @@ def open_checkpoints(
             f"`checkpoint` is {str(path)!r}. {what} has no checkpoints: they belong to a fit from "
             "its begin. Pass checkpoint=None."
         )
-    find_safetensors("`checkpoint` needs")
+    need_package("`checkpoint` needs")
     if ranks is not None and ranks.rank > 0:
         yield FitCheckpoints(estimator, CheckpointFolder(path), ranks.broadcast_object())
         return

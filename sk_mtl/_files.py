@@ -19,14 +19,8 @@ TEXT, CHECKSUM = "sk_mtl", "sha256"
 """Keys of the text and of the checksum in the header."""
 
 
-def find_safetensors(who: str) -> Any:
-    """Return the module safetensors, or say who needs it.
-
-    Parameters
-    ----------
-    who : str
-        The begin of the message: "save and load need".
-    """
+def need_package(who: str = "save and load need") -> Any:
+    """Return the module safetensors, or say who needs it."""
     try:
         import safetensors.torch
     except ImportError as error:
@@ -52,7 +46,7 @@ def write_tensors(path: str | Path, text: str, tensors: dict[str, torch.Tensor])
     OSError
         If the system does not take it.
     """
-    safetensors = find_safetensors("save and load need")
+    safetensors = need_package()
     try:
         safetensors.torch.save_file(
             tensors, str(path), metadata={TEXT: text, CHECKSUM: digest(text, tensors)}
@@ -74,7 +68,7 @@ def read_tensors(path: str | Path) -> tuple[str, dict[str, torch.Tensor]]:
     Exception
         Of any kind, if the file is truncated, altered or foreign.
     """
-    safetensors = find_safetensors("save and load need")
+    safetensors = need_package()
     with safetensors.safe_open(str(path), framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

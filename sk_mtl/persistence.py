@@ -4,7 +4,6 @@ A pickle (joblib's too) holds the weights as numpy arrays, so it depends on no d
 `load` go through a safetensors file with the rest as JSON in its header: nothing in it is executed.
 """
 
-import hashlib
 import json
 import warnings
 from pathlib import Path
@@ -19,6 +18,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
 from sk_mtl._checks import Options, subclasses
+from sk_mtl._files import need_package, read_tensors, write_tensors
 from sk_mtl._forms import ARRAY, from_json, to_json
 from sk_mtl._prediction import Fitted
 from sk_mtl._training import (
@@ -162,14 +162,13 @@ class PersistenceMixin(BaseEstimator):
         sk_mtl.load : Read the file.
         """
         check_is_fitted(self)
-        save_file = _safetensors().torch.save_file
+        need_package()
         tensors = {
             name: tensor.detach().cpu().contiguous()
             for name, tensor in self.module_.state_dict().items()
         }
         config = json.dumps(_describe(self, tensors), allow_nan=True)
-        metadata = {"sk_mtl": config, "sha256": _digest(config, tensors)}
-        save_file(tensors, str(path), metadata=metadata)
+        write_tensors(path, config, tensors)
 
 
 def save(estimator: Any, path: str | Path) -> None:
@@ -247,43 +246,18 @@ def load(path: str | Path) -> Any:
     FileNotFoundError
         If there is no such file.
     """
-    safetensors = _safetensors()
+    need_package()
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}.")
     try:
-        with safetensors.safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        config = metadata["sk_mtl"]
-        if metadata["sha256"] != _digest(config, tensors):
-            raise ValueError("its checksum does not fit its content")
+        config, tensors = read_tensors(path)
         return _rebuild(json.loads(config), tensors)
     except Exception as error:  # whatever a damaged file leads to, the user hears one thing
         raise ModelFileError(
             f"{str(path)!r} is no intact file of sk_mtl's `save` "
             f"({type(error).__name__}: {error}). Save the estimator again."
         ) from error
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.torch
-    except ImportError as error:
-        raise ImportError(
-            'save and load need the package safetensors: pip install "sk_mtl[save]".'
-        ) from error
-    return safetensors
-
-
-def _digest(config: str, tensors: dict[str, torch.Tensor]) -> str:
-    """Return a checksum over everything in the file that counts."""
-    digest = hashlib.sha256(config.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _describe(estimator: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:

@@ -169,7 +169,7 @@ def test_altered_with_a_checksum_that_fits(saved, tmp_path, change):
     config = json.loads(header["__metadata__"]["sk_mtl"]) | change
     text = json.dumps(config)
     tensors = {name: tensor.cpu() for name, tensor in saved[0].module_.state_dict().items()}
-    digest = sk_mtl.persistence._digest(text, tensors)
+    digest = sk_mtl._files.digest(text, tensors)
     header["__metadata__"] = {"sk_mtl": text, "sha256": digest}
     refuse(tmp_path, with_header(header, rest))
 
