@@ -9,6 +9,7 @@ import ctypes
 import itertools
 import os
 import pickle
+import re
 import sys
 import threading
 import time
@@ -221,9 +222,7 @@ class Ranks:
                 work.wait(SLICE)
                 return
             except RuntimeError as error:
-                if work.is_completed():
-                    if work.is_success():
-                        return
+                if work.is_completed() and not _succeeded(work):
                     raise RankError(self.watch.find_lost(error)) from error
             self.check()
 
@@ -403,6 +402,15 @@ class Watch:
         )
 
 
+def _succeeded(work: Any) -> bool:
+    """Whether an exchange that has ended has come to its end."""
+    try:
+        work.wait()
+    except RuntimeError:
+        return False
+    return True
+
+
 @contextmanager
 def _silenced() -> Iterator[None]:
     """Pass over a store that no longer answers."""
@@ -413,7 +421,8 @@ def _silenced() -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0][:200]
+    text = str(error).partition("\n")[0]
+    return re.sub(r"^\[\S*\] ", "", text).partition(". ")[0][:200]  # without torch's file and line
 
 
 def _note(rank: int, error: BaseException) -> str:
