@@ -1,6 +1,7 @@
 """Rows of a source, some at a time, as an estimator takes them: checked, labelled, encoded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -54,6 +55,7 @@ class _Pass:
     order: list[int]
     at: int
     held: bool
+    pieces: Generator[Piece, None, None]
     parts: Iterator[Part]
     left: tuple[Part, NDArray] | None = None
 
@@ -123,7 +125,9 @@ class SourceReader:
         """Return all rows: X, y and weights, as a user would pass them."""
         return self.view.rows(self.view.read())
 
-    def pieces(self, order: Sequence[int] | None = None, skip: int = 0) -> Iterator[Piece]:
+    def pieces(
+        self, order: Sequence[int] | None = None, skip: int = 0
+    ) -> Generator[Piece, None, None]:
         """Yield what counts of the rows of some groups, all by default, checked."""
         yield from self._cut(self.view.stream(order, skip=skip), features=True)
 
@@ -200,7 +204,8 @@ class SourceReader:
     def check_columns(self) -> Sequence[Any] | None:
         """Let the estimator remember the columns, by the first rows; return their names."""
         if self.names is None:
-            next(self.pieces(), None)
+            with closing(self.pieces()) as pieces:
+                next(pieces, None)
         return self.names
 
     def rows(self, order: Sequence[int], skip: int, n: int, *, held: bool) -> Iterator[Rows]:
@@ -218,7 +223,10 @@ class SourceReader:
             here.at, n = here.at + len(index), n - len(index)
             if len(index):
                 yield self._rows(part, index)
-        self._pass = here
+        if here.at < int(self.sizes[held].sum()):
+            self._pass = here
+        else:
+            here.pieces.close()
 
     def _begin_pass(self, order: Sequence[int], skip: int, *, held: bool) -> "_Pass":
         """Open what yields the rows of some groups from one on."""
@@ -229,7 +237,8 @@ class SourceReader:
         skipped = 0
         if wanted and sizes[wanted[0]] == self.view.groups[wanted[0]].n_rows:  # all of it count
             skip, skipped = 0, skip
-        here = _Pass(list(order), at, held, map(self._encode, self.pieces(wanted, skipped)))
+        pieces = self.pieces(wanted, skipped)
+        here = _Pass(list(order), at, held, pieces, map(self._encode, pieces))
         while skip:
             part, index = here.next_part()
             here.left = (part, index[skip:]) if skip < len(index) else None

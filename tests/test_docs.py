@@ -60,3 +60,13 @@ def test_deployment_runs_from_top_to_bottom(tmp_path, monkeypatch):
         steps = trial.intermediate_values
         assert (len(steps) == 4) == (trial.state.name == "COMPLETE")
         assert trial.value == list(steps.values())[-1]
+
+
+def test_large_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pytest.importorskip("pyarrow", reason="an extra; the page reads Parquet")
+    names = {}
+    for block in blocks("python", "large.md"):
+        exec(compile(block, "large.md", "exec"), names)
+    assert names["model"].n_iter_ == 3
+    assert len(names["pd"].read_parquet("predictions.parquet")) == 3000
