@@ -44,7 +44,8 @@ class TaskNetwork(nn.Module):
         # In float64, as `predict_proba` has them.
         logits = self.network(numeric, categorical).to(torch.float64)
         blocks = mean_blocks(self.tasks, logits)
-        return {task.name: block for task, block in zip(self.tasks, blocks, strict=True)}
+        # Detached, so that what a program returns is free of gradients wherever it runs.
+        return {t.name: block.detach() for t, block in zip(self.tasks, blocks, strict=True)}
 
 
 def find_fitted(estimator: Any) -> Any:
