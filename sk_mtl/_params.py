@@ -208,8 +208,10 @@ balancer : str or LossBalancer, default="equal"
     How the task losses become one gradient; "equal" is their (weighted) sum. A name in
     `sk_mtl.balancing.BALANCERS`, or an instance, whose parameters are ``balancer__...``.
 optimizer : str or subclass of torch.optim.Optimizer, default="adam"
-    "adam", "adamw", "sgd" or "adagrad", or a class that takes dense gradients and does not
-    evaluate the loss itself.
+    "adam", "adamw", "sgd", "adagrad" or "rowwise_adagrad", or a class that takes dense gradients
+    and does not evaluate the loss itself. "rowwise_adagrad" is for large tables: those with sparse
+    gradients (see `sparse_embeddings`) are moved by Adagrad with one number of state per slot, 10
+    times `lr` being its learning rate, and all else by Adam, which keeps two numbers per weight.
 lr : float, default=2e-3
     Learning rate.
 lr_schedule : str, default="cosine"

@@ -384,6 +384,7 @@ OPTIMIZERS = {
     "sgd": {"optimizer": "sgd", "lr": 0.1, "weight_decay": 0.1},
     "adagrad": {"optimizer": "adagrad"},
     "sparse": {"optimizer": "adam", "sparse_embeddings": True},
+    "rowwise": {"optimizer": "rowwise_adagrad", "sparse_embeddings": True},
     "sparse sgd": {"optimizer": "sgd", "sparse_embeddings": True},
     "clipped": {"clip_norm": 0.1},
     "a class": {"optimizer": torch.optim.RMSprop},

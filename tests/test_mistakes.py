@@ -1488,7 +1488,7 @@ def test_dense_steps_differ_from_adam(decoupled):
     assert_close(run_steps(one, lazy, steps, dense=True), expected, **EXACT)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "adagrad"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "adagrad", "rowwise_adagrad"])
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # torch's own Adagrad, once
 @pytest.mark.usefixtures("small_tables_are_sparse")
 def test_weight_decay_or_momentum_moves_rows_not_read(optimizer):
@@ -1547,7 +1547,9 @@ def test_weight_decay_reaches_embeddings_or_biases():
         assert decay[parameter] == (0.0 if exempt else 0.5), name
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "adagrad", torch.optim.RMSprop])
+@pytest.mark.parametrize(
+    "optimizer", ["adam", "adamw", "sgd", "adagrad", "rowwise_adagrad", torch.optim.RMSprop]
+)
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # torch's own Adagrad, once
 @pytest.mark.usefixtures("small_tables_are_sparse")
 def test_large_tables_fail_with_some_optimizer(optimizer):

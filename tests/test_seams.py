@@ -204,7 +204,7 @@ def test_a_factor_multiplies_the_rate(schedule, weight_decay):
     assert rates[True] == pytest.approx(10 * rates[False])
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "adagrad"])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "adagrad", "rowwise_adagrad"])
 def test_a_factor_moves_its_parameter_further(optimizer):
     moves = {}
     for factor in (0.0, 1.0, 5.0):

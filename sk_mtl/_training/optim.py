@@ -123,14 +123,8 @@ class LazyAdam(torch.optim.Optimizer):
                     continue
                 state = self.state[p]
                 if not state:
-                    state["step"] = 0
-                    state["exp_avg"] = torch.zeros_like(p)
-                    state["exp_avg_sq"] = torch.zeros_like(p)
-                step = state["step"] = state["step"] + 1
-                if grad.is_sparse:
-                    self._step_slots(group, p, grad, state)
-                    continue
-                dense.append(p, grad, state["exp_avg"], state["exp_avg_sq"], step)
+                    state.update(self._new_state(p, grad))
+                self._take(dense, group, p, grad, state)
             if dense.params:
                 dense.run(group)
         return loss
@@ -143,6 +137,20 @@ class LazyAdam(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 p.grad = None
+
+    def _new_state(self, p: Tensor, grad: Tensor) -> dict[str, Any]:
+        """Return the state of a parameter before its first step."""
+        return {"step": 0, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+
+    def _take(
+        self, dense: _Update, group: dict[str, Any], p: Tensor, grad: Tensor, state: dict[str, Any]
+    ) -> None:
+        """Move a parameter, or let it wait for the kernel that moves all dense ones at once."""
+        step = state["step"] = state["step"] + 1
+        if grad.is_sparse:
+            self._step_slots(group, p, grad, state)
+        else:
+            dense.append(p, grad, state["exp_avg"], state["exp_avg_sq"], step)
 
     def _step_slots(
         self, group: dict[str, Any], p: Tensor, grad: Tensor, state: dict[str, Any]

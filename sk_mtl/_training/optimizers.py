@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from sk_mtl._training.optim import LazyAdam
+from sk_mtl._training.optim_rowwise import RowwiseAdagrad
 from sk_mtl._training.settings import Training
 
 OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
@@ -13,6 +14,7 @@ OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
     "adamw": (LazyAdam, {"decoupled_weight_decay": True}),
     "sgd": (torch.optim.SGD, {}),
     "adagrad": (torch.optim.Adagrad, {}),
+    "rowwise_adagrad": (RowwiseAdagrad, {}),
 }
 """The optimizers that estimators accept by name; all of them take sparse gradients."""
 

@@ -28,9 +28,19 @@ def _set_optimizer_state(net: MultiTaskNet, states: dict[str, dict[str, Any]]) -
 
 
 def _fits(state: dict[str, Any], parameter: Tensor) -> bool:
-    """Whether a state's tensors are the parameter's, or single numbers."""
+    """Whether a state's tensors are the parameter's: of its shape, or with one entry in its place.
+
+    Of row-wise Adagrad a tensor holds one number per slot; others keep a single number.
+    """
     tensors = [entry for entry in state.values() if isinstance(entry, Tensor)]
-    return all(tensor.ndim == 0 or tensor.shape == parameter.shape for tensor in tensors)
+    return all(
+        tensor.ndim == 0
+        or (
+            tensor.ndim == parameter.ndim
+            and all(own in (n, 1) for own, n in zip(tensor.shape, parameter.shape, strict=True))
+        )
+        for tensor in tensors
+    )
 
 
 def get_progress(net: MultiTaskNet) -> dict[str, Any]:

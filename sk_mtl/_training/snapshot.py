@@ -85,7 +85,9 @@ class Snapshot:
             yield tensor, where
             for entry in states.get(f"module.{name}", {}).values():
                 if isinstance(entry, Tensor):
-                    yield entry, where if entry.shape == tensor.shape else everything
+                    # An optimizer may keep one number per slot.
+                    by_slots = entry.ndim > 0 and len(entry) == len(tensor)
+                    yield entry, where if by_slots else everything
         for name, parameter in net.criterion_.named_parameters():
             yield parameter, everything
             for entry in states.get(f"criterion.{name}", {}).values():
