@@ -70,3 +70,15 @@ def test_large_runs_from_top_to_bottom(tmp_path, monkeypatch):
         exec(compile(block, "large.md", "exec"), names)
     assert names["model"].n_iter_ == 3
     assert len(names["pd"].read_parquet("predictions.parquet")) == 3000
+
+
+def test_export_runs_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for extra in ("onnx", "onnxruntime", "skl2onnx"):
+        pytest.importorskip(extra, reason="an extra; the page is about it")
+    names = {}
+    code = blocks("python", "export.md")
+    assert len(code) >= 8
+    for block in code:
+        exec(compile(block, "export.md", "exec"), names)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".onnx"] * 3 + [".pt2"]

@@ -384,9 +384,13 @@ def test_a_clients_own_tensors_and_its_missing_string():
 def test_skl2onnx_converts_pipelines():
     X = TABLE.X.drop(columns="student").assign(city=TABLE.X["city"].fillna("none"))
     transformer = make_column_transformer(
-        (StandardScaler(), ["age", "hours"]), (OneHotEncoder(handle_unknown="ignore"), ["city"])
+        (StandardScaler(), ["age", "hours"]),
+        (OneHotEncoder(handle_unknown="ignore"), ["city"]),
+        sparse_threshold=0,  # "quantile" looks at single values
     )
-    pipeline = make_pipeline(transformer, "passthrough", small(PLE)).fit(X, TABLE.Y)
+    last = small(PLE, numeric_features=("standardize", "quantile", "piecewise"))
+    pipeline = make_pipeline(transformer, "passthrough", last)
+    pipeline.fit(X, TABLE.Y)
     rows = strange_rows(X).fillna({"city": "?"})
     made = to_onnx(pipeline, X=X[:3], target_opset=20)
     assert {one.domain: one.version for one in made.opset_import}[""] == 20
@@ -433,6 +437,15 @@ def test_outputs_follow_skl2onnx(case):
     if "variable" in found:
         wage = pipeline.predict(X).reshape(len(X), -1)[:, [-1]].astype(float)
         np.testing.assert_allclose(found["variable"], wage, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_columns_that_skl2onnx_does_not_join_are_told():
+    X = pd.DataFrame({"a": np.arange(40), "b": np.arange(40.0), "c": ["x", "y"] * 20})
+    transformer = make_column_transformer((StandardScaler(), ["a", "b"]), (OneHotEncoder(), ["c"]))
+    pipeline = make_pipeline(transformer, small(SharedBottom)).fit(X, [0, 1] * 20)
+    with pytest.raises(ValueError, match=r"reads together one dtype, such as float64"):
+        to_onnx(pipeline, X=X)
 
 
 @pytest.mark.slow

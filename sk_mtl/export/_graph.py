@@ -25,8 +25,10 @@ def import_onnx() -> Any:
     """Import onnx with the modules that are used here."""
     try:
         import onnx
+        import onnx.checker
         import onnx.helper
         import onnx.numpy_helper
+        import onnx.shape_inference
         import onnxscript  # noqa: F401, torch.onnx imports it
     except ImportError as error:
         raise ImportError(
@@ -101,6 +103,8 @@ class Graph:
         rename(inner, own)
         for part, name in parts.items():
             self.add("Identity", name, output=own + part)
+        for node in inner.node:
+            _close_gaps(node)
         self.nodes += inner.node
         self.constants += inner.initializer
         return [output.name for output in inner.output]
@@ -174,6 +178,15 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
+
+
+def _close_gaps(node: Any) -> None:
+    """Let a node have no input that is left out, which skl2onnx takes for one that is missing."""
+    while node.input and not node.input[-1]:
+        node.input.pop()
+    if node.op_type == "Clip" and len(node.input) == 3 and not node.input[1]:
+        node.op_type = "Min"
+        del node.input[1]
 
 
 def rename(graph: Any, prefix: str) -> None:

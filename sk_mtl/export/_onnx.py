@@ -90,7 +90,8 @@ def to_onnx(
     ValueError
         If a column has no form in ONNX, by its name: hashed ones, bags, categories of several
         types or of one that is neither string nor whole number nor boolean, and "" as a category;
-        if a pipeline comes without `X`; if `target_opset` is below 18.
+        if a pipeline comes without `X`, or its steps join columns of several dtypes; if
+        `target_opset` is below 18.
 
     Notes
     -----
@@ -104,11 +105,11 @@ def to_onnx(
     >>> X, Y = make_census_like(300, random_state=0)
     >>> model = to_onnx(MMoE(max_epochs=1, random_state=0).fit(X, Y))
     >>> [given.name for given in model.graph.input][:3]
-    ['age', 'hours', 'capital_gain']
+    ['age', 'education_years', 'hours_per_week']
     >>> [found.name for found in model.graph.output]
     ['high_income', 'married', 'log_wage']
     """
-    onnx = import_onnx()
+    import_onnx()
     if isinstance(target_opset, bool) or not isinstance(target_opset, int) or target_opset < OPSET:
         raise ValueError(f"`target_opset` is {target_opset!r}; pass an integer from {OPSET} on.")
     while hasattr(estimator, "best_estimator_"):
@@ -126,10 +127,28 @@ def to_onnx(
         describe(model, estimator, columns, missing_string)
     else:
         model = _convert(estimator, X, missing_string, target_opset)
-    onnx.checker.check_model(model)
+    if not _is_large(model):  # the checker reads what can be one file
+        _check(model)
     if path is not None:
         _write(model, Path(path))
     return model
+
+
+def _is_large(model: Any) -> bool:
+    """Whether a model's constants are too many bytes for one file."""
+    return sum(len(one.raw_data) for one in model.graph.initializer) > MOST_BYTES
+
+
+def _check(model: Any) -> None:
+    """Check a model, and that the types of its tensors fit."""
+    onnx = import_onnx()
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise ValueError(
+            f"Types of tensors do not fit in what was converted ({error}). Give columns that one "
+            "step of a pipeline reads together one dtype, such as float64, in `X` and at `fit`."
+        ) from error
 
 
 def _convert(estimator: Any, X: Any, missing_string: str, opset: int) -> Any:
@@ -222,12 +241,13 @@ def make_model(
 def _write(model: Any, path: Path) -> None:
     """Write a model, its constants beside it if they are too many bytes for one file."""
     onnx = import_onnx()
-    if sum(len(one.raw_data) for one in model.graph.initializer) <= MOST_BYTES:
+    if not _is_large(model):
         onnx.save_model(model, str(path))
         return
     beside = onnx.ModelProto()  # saving takes the constants out of what it saves
     beside.CopyFrom(model)
     onnx.save_model(beside, str(path), save_as_external_data=True, location=f"{path.name}.data")
+    onnx.checker.check_model(str(path))
 
 
 def onnx_inputs(model: Any, X: ArrayLike) -> dict[str, NDArray]:
