@@ -343,6 +343,8 @@ def test_files(tmp_path, monkeypatch, beside):
     assert [p.name for p in sorted(tmp_path.iterdir())] == ["model.onnx", "model.onnx.data"][
         : 1 + beside
     ]
+    with pytest.raises(FileNotFoundError):
+        to_onnx(model, tmp_path / "nowhere" / "model.onnx")
     feed = onnx_inputs(made, TABLE.X)
     expected = answer(session_of(made), feed)  # what is returned holds its weights itself
     for name, block in answer(session_of(path), feed).items():
@@ -401,11 +403,13 @@ def test_ordinal_codes_reach_the_network_as_categories():
     X = TABLE.X.drop(columns="student").assign(city=TABLE.X["city"].fillna("none"))
     encode = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
     transformer = make_column_transformer((encode, ["city"]), (StandardScaler(), ["age", "hours"]))
-    pipeline = make_pipeline(transformer, small(MMoE, categorical_features=[0]))
-    search = GridSearchCV(pipeline, {"mmoe__n_experts": [2]}, cv=2, error_score="raise")
+    last = small(MMoE, categorical_features=[0])
+    inner = GridSearchCV(last, {"n_experts": [2]}, cv=2, error_score="raise")
+    search = GridSearchCV(make_pipeline(transformer, inner), {}, cv=2, error_score="raise")
     search.fit(X, TABLE.Y)
-    rows = strange_rows(X).fillna({"city": "?"})
-    check(to_onnx(search, X=X[:3]), search.best_estimator_, rows)
+    rows, (first, found) = strange_rows(X).fillna({"city": "?"}), search.best_estimator_
+    made = to_onnx(search, X=X[:3])
+    check(made, make_pipeline(first, found.best_estimator_), rows)
 
 
 OUTPUTS = {

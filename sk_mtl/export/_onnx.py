@@ -1,8 +1,10 @@
 """Fitted estimators and pipelines as models of ONNX: columns of X in, predictions out."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -112,18 +114,12 @@ def to_onnx(
     import_onnx()
     if isinstance(target_opset, bool) or not isinstance(target_opset, int) or target_opset < OPSET:
         raise ValueError(f"`target_opset` is {target_opset!r}; pass an integer from {OPSET} on.")
-    while hasattr(estimator, "best_estimator_"):
-        estimator = estimator.best_estimator_
-    steps = []
-    if isinstance(estimator, Pipeline):
-        *before, (_, last) = estimator.steps
-        steps = [step for _, step in before if step is not None and step != "passthrough"]
-        whole, estimator = estimator, last
-    estimator = find_fitted(estimator)
+    steps, last = _unwrap(estimator)
+    estimator = find_fitted(last)
     if steps:
         from sk_mtl.export._skl2onnx import convert_pipeline
 
-        model, columns = convert_pipeline(whole, estimator, X, missing_string, target_opset)
+        model, columns = convert_pipeline(steps, estimator, X, missing_string, target_opset)
         describe(model, estimator, columns, missing_string)
     else:
         model = _convert(estimator, X, missing_string, target_opset)
@@ -132,6 +128,18 @@ def to_onnx(
     if path is not None:
         _write(model, Path(path))
     return model
+
+
+def _unwrap(estimator: Any) -> tuple[list[Any], Any]:
+    """Return the steps before the last estimator that pipelines and searches hold, and it."""
+    steps: list[Any] = []
+    while isinstance(estimator, Pipeline) or hasattr(estimator, "best_estimator_"):
+        if isinstance(estimator, Pipeline):
+            *before, (_, estimator) = estimator.steps
+            steps += [step for _, step in before if step is not None and step != "passthrough"]
+        else:
+            estimator = estimator.best_estimator_
+    return steps, estimator
 
 
 def _is_large(model: Any) -> bool:
@@ -239,15 +247,20 @@ def make_model(
 
 
 def _write(model: Any, path: Path) -> None:
-    """Write a model, its constants beside it if they are too many bytes for one file."""
+    """Write a model whole or not at all, its constants beside it if they are too many bytes."""
     onnx = import_onnx()
-    if not _is_large(model):
-        onnx.save_model(model, str(path))
-        return
-    beside = onnx.ModelProto()  # saving takes the constants out of what it saves
-    beside.CopyFrom(model)
-    onnx.save_model(beside, str(path), save_as_external_data=True, location=f"{path.name}.data")
-    onnx.checker.check_model(str(path))
+    with TemporaryDirectory(dir=path.parent) as folder:
+        part = Path(folder) / path.name
+        if _is_large(model):
+            beside = onnx.ModelProto()  # saving takes the constants out of what it saves
+            beside.CopyFrom(model)
+            where = f"{path.name}.data"
+            onnx.save_model(beside, str(part), save_as_external_data=True, location=where)
+            onnx.checker.check_model(str(part))
+        else:
+            onnx.save_model(model, str(part))
+        for file in sorted(Path(folder).iterdir(), reverse=True):  # the model last
+            os.replace(file, path.parent / file.name)
 
 
 def onnx_inputs(model: Any, X: ArrayLike) -> dict[str, NDArray]:

@@ -1,10 +1,11 @@
 """Our estimators inside what skl2onnx converts: a parser, shapes, and a converter."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.pipeline import Pipeline
+from sklearn.pipeline import make_pipeline
 
 from sk_mtl._checks import subclasses
 from sk_mtl.base import MultiTaskEstimator
@@ -78,9 +79,9 @@ def register_converters() -> None:
 
 
 def convert_pipeline(
-    pipeline: Pipeline, estimator: Any, X: Any, missing_string: str, opset: int
+    steps: Sequence[Any], estimator: Any, X: Any, missing_string: str, opset: int
 ) -> tuple[Any, dict[str, list]]:
-    """Return the model of a pipeline whose outputs are the tasks', and its inputs' columns."""
+    """Return the model of steps and an estimator: outputs by task; and its inputs' columns."""
     from sk_mtl.export._onnx import output_names
 
     if X is None:
@@ -101,9 +102,8 @@ def convert_pipeline(
     columns, dtypes = _inputs(X)
     initial = [(name, types[dtypes[name]]([None, len(own)])) for name, own in columns.items()]
     names = output_names(estimator, list(columns)).values()
-    steps = [step for step in pipeline.steps if step[1] is not None and step[1] != "passthrough"]
     model = skl2onnx.to_onnx(
-        Pipeline(steps),
+        make_pipeline(*steps, estimator),
         initial_types=initial,
         final_types=[(name, None) for name in names],
         target_opset={"": opset, ML: ML_FOR_PIPELINES},
