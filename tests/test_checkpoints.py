@@ -1,5 +1,7 @@
 """Kill and resume: a fit that is cut off anywhere and run again ends with the same bits."""
 
+import multiprocessing
+import multiprocessing.forkserver
 import os
 import random
 import resource
@@ -26,7 +28,7 @@ from sk_mtl._training.optimizers import OPTIMIZERS
 from sk_mtl._training.snapshot import optimizer_state
 from sk_mtl.balancing import BALANCERS, EqualBalancer
 from sk_mtl.categorical import Bag, Hashed
-from sk_mtl.data import Rows
+from sk_mtl.data import ParquetSource, Rows
 from sk_mtl.data.windows import StreamedRows
 from sk_mtl.tasks import BinaryTask
 
@@ -778,55 +780,153 @@ def test_a_ctrl_c_within_an_epoch_that_was_resumed(tmp_path):
     assert_equal_state(stopped.module_.state_dict(), one.module_.state_dict())
 
 
-# Killed -------------------------------------------------------------------------------------------
-
-TRAIN = """
+RANKS = """
 import sys
-from pathlib import Path
+import warnings
 import numpy as np
-from test_checkpoints import X, Y, small, MMoE
-print("ready", flush=True)
+import torch
+from pathlib import Path
+from sklearn.base import clone
+from test_checkpoints import CutAt, X, Y, run_state, small, source_of, MMoE, checkpoints, states
+from conftest import assert_equal_state
+
+rank, folder = int(__import__("os").environ["RANK"]), Path(sys.argv[1])
+run_state.WINDOW_SECONDS = run_state.WRITING_SHARE = 0.0
 model = small(
-    MMoE, max_epochs=40, batch_size=8, dropout=0.2, lr_schedule="cosine", balancer="gradnorm",
-    early_stopping=True, n_iter_no_change=40, checkpoint=sys.argv[1], resume=True,
+    MMoE, max_epochs=4, batch_size=8, dropout=0.3, balancer="gradnorm", lr_schedule="cosine",
+    early_stopping=True,
 )
-model.fit(X, Y)
-arrays = {name: tensor.numpy() for name, tensor in model.module_.state_dict().items()}
-history = model.history_.drop(columns="dur").to_numpy()
-np.savez(sys.argv[2], history=history, proba=model.predict_proba(X), **arrays)
+data = {"memory": (X, Y), "source": (source_of(folder / "files"),)}
+for name, rows in data.items():
+    whole = clone(model).fit(*rows)
+    resumed = clone(model).set_params(checkpoint=folder / name, resume=True)
+    for at in ({"epoch": 2}, {"step": 10}, {"epoch": 3}):
+        cut = clone(resumed)
+        if rank == 1:  # the other one fails with it
+            cut.set_params(callbacks=[CutAt(**at)])
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "`callbacks` begin anew")
+                cut.fit(*rows)
+        except Exception as error:
+            assert "Cut" in repr(error), error
+        else:
+            raise AssertionError("nothing was cut")
+    assert len(checkpoints(folder / name)) == 2
+    resumed.fit(*rows)
+    assert_equal_state(resumed.module_.state_dict(), whole.module_.state_dict())
+    assert_equal_state(states(resumed.net_), states(whole.net_))
+    assert resumed.history_.drop(columns="dur").equals(whole.history_.drop(columns="dur"))
+    again = clone(resumed).fit(*rows)
+    assert_equal_state(again.module_.state_dict(), whole.module_.state_dict())
+    if rank == 0:  # whose seconds the files hold
+        assert again.history_["dur"].equals(resumed.history_["dur"]), "it was trained again"
+    print("the same", name, flush=True)
 """
 
 
-def run_to_the_end(folder, out, delays=()):
-    """Run the script until it ends, killed after some delays; return the number of kills."""
-    for kills, delay in enumerate((*delays, None)):
-        process = subprocess.Popen(
-            **python(TRAIN, str(folder), str(out)), stdout=subprocess.PIPE, text=True
-        )
-        with process:
-            assert process.stdout.readline() == "ready\n"
-            if delay is not None:
-                time.sleep(delay)
-                process.kill()
-        if process.returncode == 0:
-            return kills
-        assert process.returncode == -signal.SIGKILL
-    raise AssertionError("the run that nobody killed did not end")
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun's store hangs there")
+def test_several_processes(tmp_path):
+    parquet_files(tmp_path / "files")
+    (tmp_path / "script.py").write_text(RANKS)
+    env = python("")["env"]
+    command = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    run = subprocess.run(
+        [sys.executable, *command, tmp_path / "script.py", tmp_path],
+        env=env, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert run.stdout.count("the same memory") == run.stdout.count("the same source") == 2
+    with pytest.raises(CheckpointError, match="the number of processes was 2 and is 1"):
+        small(MMoE, checkpoint=tmp_path / "memory", resume=True).fit(X, Y)
+
+
+def parquet_files(folder):
+    """Write the table to two files of several row groups."""
+    pytest.importorskip("pyarrow", reason="an extra that Parquet needs")
+    folder.mkdir()
+    table = pd.concat([X, Y], axis=1)
+    for k, part in enumerate((table[:70], table[70:])):
+        part.to_parquet(folder / f"part-{k}.parquet", row_group_size=20, index=False)
+    return folder
+
+
+def source_of(folder):
+    return ParquetSource(folder, targets=list(Y), window_rows=30)
+
+
+def test_a_source(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_state, "WINDOW_SECONDS", 0.0)
+    monkeypatch.setattr(run_state, "WRITING_SHARE", 0.0)
+    source = source_of(parquet_files(tmp_path / "files"))
+    model = small(
+        MMoE, max_epochs=4, batch_size=8, dropout=0.2, lr_schedule="cosine", early_stopping=True
+    )
+    expected = clone(model).fit(source)
+    resumed = clone(model).set_params(checkpoint=tmp_path / "state", resume=True)
+    for at in ({"step": 5}, {"step": 9}, {"epoch": 3}, {"step": 7}):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`callbacks` begin anew")
+            cut_off(resumed, X=source, **at)
+    other = source_of(parquet_files(tmp_path / "others"))
+    with pytest.raises(CheckpointError, match="what is trained on was"):
+        clone(resumed).fit(other)
+    assert_same(resumed.fit(source), expected)
+    again = clone(resumed).fit(source)
+    assert again.history_["dur"].equals(resumed.history_["dur"])
+
+
+# Killed -------------------------------------------------------------------------------------------
+
+
+def train(folder, out, files=None):
+    """Fit with checkpoints in a folder, and write to a file what has come out."""
+    torch.set_num_threads(1)
+    run_state.WINDOW_SECONDS = run_state.WRITING_SHARE = 0.0
+    data = (X, Y) if files is None else (source_of(files),)
+    model = small(
+        MMoE, max_epochs=20, batch_size=8, dropout=0.2, lr_schedule="cosine", balancer="gradnorm",
+        early_stopping=True, n_iter_no_change=20, checkpoint=folder, resume=True,
+    ).fit(*data)  # fmt: skip
+    arrays = {name: tensor.numpy() for name, tensor in model.module_.state_dict().items()}
+    history = model.history_.drop(columns="dur").to_numpy()
+    np.savez(out, history=history, proba=model.predict_proba(X), **arrays)
+
+
+def run(*args, delay=None):
+    """Run `train` in a process of its own, killed after some seconds; return its exit code."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # each run begins with all imported
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # for what is preloaded
+        multiprocessing.forkserver.ensure_running()
+    process = context.Process(target=train, args=args)
+    process.start()
+    process.join(300 if delay is None else delay)
+    process.kill()
+    process.join()
+    return process.exitcode
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+@pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("n_kills", [4, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_and_run_again(n_kills, tmp_path):
+def test_killed_and_run_again(n_kills, streamed, tmp_path):
+    files = parquet_files(tmp_path / "files") if streamed else None
+    run(tmp_path / "first", tmp_path / "first.npz", files)  # with what only a first run waits for
     start = time.monotonic()
-    assert run_to_the_end(tmp_path / "whole", tmp_path / "whole.npz") == 0
-    duration = time.monotonic() - start  # with the imports, which come before "ready"
+    assert run(tmp_path / "whole", tmp_path / "whole.npz", files) == 0
+    duration = time.monotonic() - start
     whole = dict(np.load(tmp_path / "whole.npz"))
-    draw, kills, runs = random.Random(n_kills), 0, 0
+    draw, kills, runs = random.Random(n_kills + streamed), 0, 0
     while kills < n_kills:
         runs += 1
         folder, out = tmp_path / f"{runs}", tmp_path / f"{runs}.npz"
-        delays = [duration * draw.random() / 2 for _ in range(n_kills - kills)]
-        kills += run_to_the_end(folder, out, delays)
+        delay = duration * draw.random() if kills < n_kills else None
+        while (code := run(folder, out, files, delay=delay)) != 0:
+            assert code == -signal.SIGKILL
+            kills += 1
+            delay = duration * draw.random() if kills < n_kills else None
         killed = dict(np.load(out))
         assert whole.keys() == killed.keys()
         for name, array in whole.items():
