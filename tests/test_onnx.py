@@ -114,6 +114,13 @@ def test_every_architecture(variant, cls):
     assert all((before[name] == v).all() for name, v in model.module_.state_dict().items())
 
 
+@pytest.mark.parametrize("opset", [18, pytest.param(20, marks=pytest.mark.slow)])
+def test_gelu_in_float64(opset):
+    """ONNX Runtime has no error function in float64."""
+    model = small(SharedBottom, dtype="float64", activation="gelu").fit(TABLE.X, TABLE.Y)
+    check(to_onnx(model, target_opset=opset), model, strange_rows(TABLE.X))
+
+
 def test_every_kind_of_task():
     rng = np.random.default_rng(0)
     Y = pd.DataFrame(

@@ -103,11 +103,27 @@ class Graph:
         rename(inner, own)
         for part, name in parts.items():
             self.add("Identity", name, output=own + part)
+        is_wide = next(estimator.module_.parameters()).dtype == torch.float64
         for node in inner.node:
             _close_gaps(node)
-        self.nodes += inner.node
+            if is_wide and node.op_type in NARROW:
+                self._add_narrow(node)
+            else:
+                self.nodes.append(node)
         self.constants += inner.initializer
         return [output.name for output in inner.output]
+
+    def _add_narrow(self, node: Any) -> None:
+        """Add a node that reads float64 and computes in float32."""
+        (given,), (output,) = node.input, node.output
+        node.input[0] = self.cast(given, "float32")
+        node.output[0] = f"{output}/narrow"
+        self.nodes.append(node)
+        self.cast(node.output[0], "float64", output)
+
+
+NARROW = ("Erf", "Gelu")
+"""Operators that ONNX Runtime has in float32 only."""
 
 
 def element_type(dtype: str) -> int:
