@@ -24,6 +24,7 @@ STUDIES = (
     "serving",
     "speed",
     "stream",
+    "tables",
 )
 
 

@@ -31,8 +31,9 @@ class RowwiseAdagrad(LazyAdam):
 
     Notes
     -----
-    This is EXACT_ROWWISE_ADAGRAD of FBGEMM, and the optimizer of tables in TorchRec's DLRM. A slot
-    that holds several vectors, as one for each task, has one h for all of them.
+    This is EXACT_ROWWISE_ADAGRAD of FBGEMM, and RWSAdagrad of the DLRM's code
+    (facebookresearch/dlrm). A slot that holds several vectors, as one for each task, has one h for
+    all of them.
 
     References
     ----------
