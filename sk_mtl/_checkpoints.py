@@ -215,9 +215,10 @@ class FitCheckpoints:
                 )
         self.found = None
         content = {"format": FORMAT, "fingerprint": now, "seed": ready.fitted.seed}
+        writes = net.ranks is None or net.ranks.rank == 0
 
         def write(state: dict[str, Any]) -> None:
-            if net.ranks is not None and net.ranks.rank > 0:
+            if not writes:
                 return
             tensors: dict[str, torch.Tensor] = {}
             try:
