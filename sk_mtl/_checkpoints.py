@@ -110,7 +110,7 @@ class CheckpointFolder:
         what = (
             f"is truncated or altered: {'; '.join(broken)}"
             if broken
-            else "is from before the end of its fit, which is needed to train for more epochs"
+            else "is the end of a fit, and training for more epochs needs the one before the end"
         )
         raise CheckpointError(
             f"No checkpoint in {str(self.path)!r} can be gone on from: each {what}. Pass "
@@ -144,7 +144,7 @@ def unwritable(path: Path, error: OSError) -> OSError:
     return OSError(
         error.errno,
         f"No checkpoint could be written to {str(path)!r} ({error.strerror or error}). Make room "
-        "there, or pass another folder as `checkpoint`. What was written before is intact: "
+        "there, or pass another folder as `checkpoint`. What was written before is as it was: "
         "resume=True goes on from it",
     )
 

@@ -315,7 +315,11 @@ class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
             If a parameter, column, label or weight cannot be used, before training; or when a
             task's loss becomes NaN or infinite, or the weights or predictions do
             (`sk_mtl.NonFiniteLossError`). Then the estimator is unfitted or, with `warm_start`,
-            as it was.
+            as it was. `sk_mtl.CheckpointError` if `resume` cannot go on from what `checkpoint`
+            holds.
+        OSError
+            If the system does not let a checkpoint be written. The ones before are as they were,
+            and the estimator is as after another error.
         KeyboardInterrupt
             After a Ctrl-C. The estimator holds what it had learned up to the last whole epoch
             (a network of more than 256 MiB, with its optimizer's state, keeps the steps of the

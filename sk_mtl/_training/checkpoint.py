@@ -88,6 +88,9 @@ class Checkpointer:
         if isinstance(batches, Windows) and found["epochs"] > 0:
             batches.rows.shown = None  # the first epoch has counted all rows
         self.net.stop = found["stop"]
+        if self.net.speaks:
+            where = " and some windows" if self._amid else ""
+            print(f"Resumed after {found['epochs']} epochs{where}.")
         return found["epochs"]
 
     _amid: dict[str, Any] | None = None
