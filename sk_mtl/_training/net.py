@@ -1,14 +1,11 @@
 """The skorch net: hooks that make its loop a multi-task one."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer
 from skorch.utils import TeeGenerator
 from torch import Tensor
@@ -17,6 +14,7 @@ from sk_mtl._training.exchange import Exchange
 from sk_mtl._training.objective import Criterion
 from sk_mtl._training.optimizers import find_optimizer, may_be_sparse
 from sk_mtl._training.ranks import Ranks
+from sk_mtl._training.scored import Blocks, ScoredNet
 from sk_mtl._training.settings import Training
 from sk_mtl._training.signals import Interrupts, StopTraining
 from sk_mtl._training.tally import Tally, mean_weights
@@ -24,10 +22,9 @@ from sk_mtl.balancing import Step
 from sk_mtl.data.rows import Batch, Batches, Rows
 from sk_mtl.data.windows import StreamedRows, Windows, cut_batches
 from sk_mtl.nn import MultiTaskModule
-from sk_mtl.tasks import Task, decision_values, mean_blocks
 
 
-class MultiTaskNet(NeuralNet):
+class MultiTaskNet(ScoredNet):
     """skorch's net with an objective of several terms, a balancer, and batches cut in slices.
 
     Per epoch `history` holds, beside skorch's own entries, ``train_loss_<term>`` and
@@ -388,39 +385,6 @@ class MultiTaskNet(NeuralNet):
             for row in self.history[since:]
         ]
 
-    # What scorers of skorch's callbacks call ------------------------------------------------------
-
-    def _restore(self, target: Tensor) -> Tensor:
-        """Return encoded labels as callbacks see them: values on their own scale, (B, K)."""
-        tasks = self.criterion_.objective.tasks
-        columns = [t.restore(own) for t, own in zip(tasks, target.unbind(1), strict=True)]
-        return torch.stack(columns, dim=1)
-
-    def _split_blocks(self, X: Any) -> list[NDArray]:
-        """Return the tasks' blocks of a data set."""
-        tasks = self.criterion_.objective.tasks
-        widths = [1 if task.classes_ is None else len(task.classes_) for task in tasks]
-        return np.split(self.predict_proba(X), np.cumsum(widths)[:-1], axis=1)
-
-    def predict(self, X: Any) -> NDArray:
-        """Return codes of classes and values of a data set, (n, K), or (n,) for a single task."""
-        tasks = self.criterion_.objective.tasks
-        columns = [
-            block[:, 0] if task.classes_ is None else block.argmax(axis=1)
-            for task, block in zip(tasks, self._split_blocks(X), strict=True)
-        ]
-        return columns[0] if len(columns) == 1 else np.column_stack(columns)
-
-    def decision_function(self, X: Any) -> NDArray:
-        """Return a column for each task of two classes, one per class of others: (n, columns)."""
-        tasks = self.criterion_.objective.tasks
-        columns = []
-        for task, block in zip(tasks, self._split_blocks(X), strict=True):
-            if task.classes_ is not None:
-                columns.append(decision_values(block))
-        out = np.hstack(columns)
-        return out[:, 0] if len(tasks) == 1 and out.shape[1] == 1 else out
-
 
 def _add(one: Tensor | None, other: Tensor | None) -> Tensor | None:
     """Add two penalties, either of which may be none."""
@@ -433,16 +397,6 @@ def _listens(callback: Callback, method_name: str) -> bool:
     return own or getattr(type(callback), method_name, None) is not getattr(
         Callback, method_name, None
     )
-
-
-class Blocks:
-    """The inverse links of all tasks at once: (B, n_members * L) -> blocks side by side."""
-
-    def __init__(self, tasks: Sequence[Task]) -> None:
-        self.tasks = tasks
-
-    def __call__(self, logits: Tensor) -> Tensor:
-        return torch.cat(mean_blocks(self.tasks, logits), dim=1)
 
 
 def make_net(

@@ -149,9 +149,9 @@ def gradient_norms(
     if partners is not None and isinstance(place, nn.Parameter):
         (whole,) = add_up([TaskGradients.of(own, place)], partners)
         return torch.linalg.vector_norm(whole.rows, dim=1)
-    for k, gradient in enumerate(own):
-        if gradient is not None:
-            entries = gradient.coalesce().values() if gradient.is_sparse else gradient
+    for k, found in enumerate(own):
+        if found is not None:
+            entries = found.coalesce().values() if found.is_sparse else found
             norms[k] = torch.linalg.vector_norm(entries)
     if partners is not None:  # each process has features of its own rows
         (squares,) = partners.sum_all([norms.square()])
