@@ -47,7 +47,7 @@ from typing import Any
 from sk_mtl import architectures
 from sk_mtl._checkpoints import CheckpointError
 from sk_mtl._search_space import search_space
-from sk_mtl._training import NonFiniteLossError
+from sk_mtl._training import NonFiniteLossError, RankError
 from sk_mtl._version import __version__
 from sk_mtl._views import TaskView, predict_frame, predict_task_proba, task_view
 from sk_mtl.architectures import *  # noqa: F403, so that an architecture is exported once
@@ -58,6 +58,7 @@ __all__ = [
     "CheckpointError",
     "ModelFileError",
     "NonFiniteLossError",
+    "RankError",
     "TaskView",
     "__version__",
     "load",
