@@ -5,7 +5,7 @@ import json
 import re
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -65,9 +65,7 @@ class CheckpointFolder:
 
     def sweep(self) -> None:
         """Remove what a fit that was killed had half written."""
-        for file in self.path.glob(f"*{TEMPORARY}"):
-            with suppress(OSError):
-                file.unlink()
+        self._remove(self.path.glob(f"*{TEMPORARY}"))
 
     def files(self) -> list[tuple[int, Path]]:
         """Return the checkpoints with their numbers, the newest first."""
@@ -97,6 +95,7 @@ class CheckpointFolder:
             if not wanted(found):
                 continue
             self.kept = files[k : k + KEPT][::-1]
+            self._remove(files[k + KEPT :])  # of a fit that was killed before it came to do so
             if broken:
                 warnings.warn(
                     f"The checkpoint {broken[0]} in {str(self.path)!r} is truncated or altered; "
@@ -133,10 +132,12 @@ class CheckpointFolder:
         except OSError as error:
             raise unwritable(self.path, error) from error
         self.kept = [*self.kept, path][-KEPT:]
-        for _, file in files:
-            if file not in self.kept:
-                with suppress(OSError):
-                    file.unlink()
+        self._remove([file for _, file in files if file not in self.kept])
+
+    def _remove(self, files: Iterable[Path]) -> None:
+        for file in files:
+            with suppress(OSError):
+                file.unlink()
 
 
 def unwritable(path: Path, error: OSError) -> OSError:

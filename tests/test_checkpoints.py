@@ -12,12 +12,14 @@ import textwrap
 import threading
 import time
 import warnings
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from conftest import assert_equal_state, everywhere, make_table, small
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from skorch.callbacks import Callback, EpochScoring
@@ -152,16 +154,17 @@ class SlowStart(torch.optim.SGD):
 CLASSES = [torch.optim.RAdam, torch.optim.NAdam, torch.optim.Rprop, SlowStart]
 
 
-@pytest.mark.parametrize("optimizer", [*OPTIMIZERS, *CLASSES])
-@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize(
+    ("optimizer", "is_sparse"),
+    # Optimizers given as classes take no sparse gradients.
+    [*product(OPTIMIZERS, (False, True)), *product(CLASSES, (False,))],
+)
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # of torch's Adagrad
-def test_optimizers(optimizer, sparse, tmp_path):
-    if sparse and not isinstance(optimizer, str):
-        pytest.skip("optimizers given as classes take no sparse gradients")
+def test_optimizers(optimizer, is_sparse, tmp_path):
     decays = optimizer is not SlowStart and optimizer is not torch.optim.Rprop
     decay = {"weight_decay": 0.01} if decays else {}
     model = small(
-        MMoE, max_epochs=5, optimizer=optimizer, sparse_embeddings=sparse, clip_norm=1.0, **decay
+        MMoE, max_epochs=5, optimizer=optimizer, sparse_embeddings=is_sparse, clip_norm=1.0, **decay
     )
     check_resumes(tmp_path, model, Y)
 
@@ -230,6 +233,16 @@ def test_rows_to_validate_on_and_weights(tmp_path):
     with pytest.raises(Cut):
         fit(cut)
     assert_same(fit(clone(model).set_params(checkpoint=tmp_path, resume=True)), expected)
+
+
+def test_a_sparse_matrix(tmp_path):
+    rows = sparse.random_array((120, 30), density=0.2, format="csr", rng=np.random.default_rng(0))
+    model = small(MMoE, max_epochs=4, dropout=0.2)
+    resumed = check_resumes(tmp_path, model, Y, X=rows)
+    other = rows.copy()
+    other.data[7] += 1.0
+    with pytest.raises(CheckpointError, match="what is trained on"):
+        clone(resumed).fit(other, Y)
 
 
 @pytest.mark.parametrize("state", [None, "instance"])
@@ -303,6 +316,14 @@ def test_without_resume_a_fit_begins_anew_and_replaces_the_files(tmp_path):
     assert name not in before
     with pytest.raises(CheckpointError, match=r"`lr` was 0\.5 and is 0\.01"):
         clone(model).set_params(resume=True).fit(X, Y)
+
+
+def test_a_file_that_a_kill_has_left_over_is_removed(tmp_path):
+    model = small(MMoE, max_epochs=3, checkpoint=tmp_path, resume=True).fit(X, Y)
+    kept = checkpoints(tmp_path)
+    (tmp_path / "checkpoint-000001.safetensors").write_bytes((tmp_path / kept[0]).read_bytes())
+    model.fit(X, Y)
+    assert checkpoints(tmp_path) == kept
 
 
 def test_an_empty_folder_and_a_leftover_file(tmp_path):
@@ -428,7 +449,7 @@ def test_more_epochs_under_a_schedule_that_hangs_on_their_number(tmp_path):
 def test_more_epochs_need_the_checkpoint_before_the_end(tmp_path):
     model = small(MMoE, max_epochs=3, checkpoint=tmp_path, resume=True).fit(X, Y)
     (tmp_path / checkpoints(tmp_path)[0]).unlink()
-    with pytest.raises(CheckpointError, match="training for more epochs needs the one before the end"):
+    with pytest.raises(CheckpointError, match="for more epochs needs the one before"):
         clone(model).set_params(max_epochs=6).fit(X, Y)
 
 
@@ -642,6 +663,29 @@ def test_callbacks_begin_anew_and_are_told_of(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing begins in a fit that has ended
         clone(resumed).fit(X, y)
+
+
+def test_callbacks_of_scikit_learn(tmp_path):
+    pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
+    from sklearn.callback import ScoringMonitor
+
+    model = small(MMoE, max_epochs=4, checkpoint=tmp_path, resume=True)
+    y = pd.DataFrame({"income": Y["income"] == ">50K", "rich": Y["wage"] > 20})
+    cut_off(model, y, epoch=3)
+    plain = clone(model).set_params(checkpoint=None, resume=False).fit(X, y)
+    for _ in range(2):  # what is left of it, and a fit that has ended
+        watched = clone(model).set_callbacks(ScoringMonitor(scoring="roc_auc")).fit(X, y)
+        assert_same(watched, plain)
+
+
+def test_verbose(tmp_path, capsys):
+    model = small(MMoE, max_epochs=3, checkpoint=tmp_path, resume=True, verbose=1)
+    cut_off(model, Y, epoch=2)
+    assert "Resumed" not in capsys.readouterr().out
+    model.fit(X, Y)
+    lines = capsys.readouterr().out.splitlines()
+    expected = ["Resumed after epoch 1.", "epoch 2", "epoch 3"]
+    assert [line.partition(":")[0] for line in lines] == expected
 
 
 # Other fits in the folder -------------------------------------------------------------------------

@@ -89,8 +89,9 @@ class Checkpointer:
             batches.rows.shown = None  # the first epoch has counted all rows
         self.net.stop = found["stop"]
         if self.net.speaks:
-            where = " and some windows" if self._amid else ""
-            print(f"Resumed after {found['epochs']} epochs{where}.")
+            done = found["epochs"]
+            where = f"within epoch {done + 1}" if self._amid else f"after epoch {done}"
+            print(f"Resumed {where}.")
         return found["epochs"]
 
     _amid: dict[str, Any] | None = None
