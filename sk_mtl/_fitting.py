@@ -75,7 +75,10 @@ class FittingMixin(StreamingMixin):
                 if ready is None:
                     return self
                 if ranks is not None:
-                    ranks.check_same(fingerprint(self, ready))
+                    facts = fingerprint(self, ready)
+                    # Rows first: what else differs may follow from them.
+                    names = sorted(facts, key=lambda name: not name.startswith("what is"))
+                    ranks.check_same({name: facts[name] for name in names})
                     ready.net.ranks = ranks
                 try:
                     interrupt = self._train(

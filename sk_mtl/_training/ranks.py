@@ -327,7 +327,7 @@ class Watch:
         self.store, self.rank, self.size = store, rank, size
         self.failure: str | None = None
         self.names = [f"beat/{r}" for r in range(size)]
-        self.beats, self.silent = [b""] * size, [0] * size
+        self.beats, self.silent, self.looks = [b""] * size, [0] * size, 0
         self._ends, self._seen = threading.Event(), time.monotonic()
         self._thread: threading.Thread | None = None
 
@@ -376,7 +376,7 @@ class Watch:
         for r, name in enumerate(self.names):
             moves = now.get(name, b"") != self.beats[r]
             self.beats[r], self.silent[r] = now.get(name, b""), 0 if moves else self.silent[r] + 1
-        self._seen = time.monotonic()
+        self._seen, self.looks = time.monotonic(), self.looks + 1
         lost = [r for r, n in enumerate(self.silent) if n >= SILENCE]
         if lost:
             self.failure = (
@@ -388,13 +388,15 @@ class Watch:
         """Return what is to be said after a connection has broken: why, or at least who it was."""
         if self._thread is None:
             return f"The connection to another process has broken ({_first_line(error)})."
-        before = list(self.beats)
-        # A rank that fails leaves its note first; one that was killed falls silent.
-        for _ in range(4):
+        # A rank that fails leaves its note first; one that was killed falls silent: the first of
+        # some looks may find its last beat, the others do not.
+        start, waited = self.looks, 0
+        while self.looks < start + 4 and waited < 10:
             self._thread.join(timeout=BEAT)
+            waited += 1
             if self.failure is not None:
                 return self.failure
-        silent = [r for r in range(self.size) if self.beats[r] == before[r] and r != self.rank]
+        silent = [r for r in range(self.size) if self.silent[r] >= 3 and r != self.rank]
         who = f"Rank {', '.join(map(str, silent))}" if silent else "Another rank"
         return (
             f"{who} of {self.size} has ended without a word, as a process does that is killed or "
