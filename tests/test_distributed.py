@@ -83,8 +83,16 @@ def numbers(tree):
     return [number for value in values for number in numbers(value)]
 
 
+LOOSER = {
+    "float32": 1e-5,
+    # Solvers of their own, which stop at a tolerance: rounding moves where they do.
+    "nash_mtl": 1e-7,
+    "cagrad": 1e-7,
+}
+
+
 def compare(name, found, expected):
-    tolerance = 1e-5 if name == "float32" else TOLERANCE
+    tolerance = LOOSER.get(name.partition("-")[0], TOLERANCE)
     np.testing.assert_allclose(
         numbers(found), numbers(expected), rtol=0, atol=tolerance, err_msg=name
     )
