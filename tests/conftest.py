@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import os
 import pickle
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +25,33 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Busy processes with several threads each wait for one another at every barrier.
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+
+SLOW_EVERY = 4
+"""Of the tests marked slow one in so many runs, unless more or special ones are asked for."""
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--slow",
+        choices=("some", "all"),
+        default="some",
+        help=f"which tests marked slow run: one in {SLOW_EVERY} (some), or all",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out most slow tests, the same ones everywhere, if none are asked for by name."""
+    options = config.option
+    if options.slow == "all" or options.markexpr or options.keyword:
+        return
+    if any("::" in argument for argument in config.args):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    left_out = [item for item in slow if zlib.crc32(item.nodeid.encode()) % SLOW_EVERY]
+    config.hook.pytest_deselected(items=left_out)
+    names = {item.nodeid for item in left_out}
+    items[:] = [item for item in items if item.nodeid not in names]
+
 
 ESTIMATORS = [
     cls

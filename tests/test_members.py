@@ -30,7 +30,7 @@ from modules import (
 )
 from skorch.callbacks import Callback
 from test_balancing import need
-from test_export import check_export, check_onnx, network
+from test_export import check_program, network
 from torch import nn
 from torch.testing import assert_close
 
@@ -585,15 +585,7 @@ def test_diagnostics_of_tasks(cls):
 
 @everywhere
 def test_export(cls):
-    check_export(*network(cls, n_members=2), strict=False)
-
-
-# As in tests/test_export.py.
-@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec:FutureWarning")
-@pytest.mark.filterwarnings("ignore:# The axis name.*will not be used:UserWarning")
-@pytest.mark.parametrize("cls", [SharedBottom, ESMM, CGC])
-def test_onnx(cls):
-    check_onnx(*network(cls, n_members=2))
+    check_program(*network(cls, n_members=2))
 
 
 @everywhere
