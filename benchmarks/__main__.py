@@ -20,6 +20,7 @@ STUDIES = (
     "memory",
     "parallel_search",
     "parquet",
+    "ranks",
     "search",
     "serving",
     "speed",
