@@ -198,8 +198,8 @@ def meeting(size):
         found = [None] * size
 
         def run(rank):
-            store = dist.TCPStore("127.0.0.1", server.port, None, False)
-            own = Ranks(dist.PrefixStore("fit", store), rank, size)
+            store, beside = (dist.TCPStore("127.0.0.1", server.port, None, False) for _ in "12")
+            own = Ranks(dist.PrefixStore("fit", store), rank, size, dist.PrefixStore("fit", beside))
             try:
                 own.meet()
                 found[rank] = function(own)
@@ -288,14 +288,16 @@ def test_a_rank_without_a_sign_of_life_counts_as_lost(monkeypatch):
 def test_whoever_waits_for_others_to_come_says_for_whom(monkeypatch):
     monkeypatch.setattr(ranks_file, "REMIND", 0.1)
     server = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
-    stores = [dist.TCPStore("127.0.0.1", server.port, None, False) for _ in range(2)]
-    late = threading.Timer(1.0, lambda: Ranks(stores[1], 1, 2).meet())
+    stores = [dist.TCPStore("127.0.0.1", server.port, None, False) for _ in range(4)]
+    second = Ranks(stores[1], 1, 2, stores[3])
+    late = threading.Timer(1.0, second.meet)
     late.start()
-    first = Ranks(stores[0], 0, 2)
+    first = Ranks(stores[0], 0, 2, stores[2])
     with pytest.warns(UserWarning, match="Rank 0 of 2 waits in fit for rank 1"):
         first.meet()
     late.join()
     first.close()
+    second.close()
 
 
 def test_without_other_processes_there_are_no_ranks(monkeypatch):

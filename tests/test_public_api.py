@@ -52,7 +52,8 @@ def test_every_architecture_is_exported_in_both_places():
 def test_names():
     assert set(sk_mtl.__all__) == {
         *(cls.__name__ for cls in ESTIMATORS),
-        *("ModelFileError", "NonFiniteLossError", "TaskView", "load", "__version__"),
+        *("CheckpointError", "ModelFileError", "NonFiniteLossError", "RankError", "TaskView"),
+        *("load", "__version__"),
         *("predict_frame", "predict_task_proba", "save", "search_space", "task_view"),
         *("to_onnx", "to_torch_program", "trusted_types"),
     }

@@ -49,6 +49,7 @@ FOREVER = timedelta(days=365)
 _fits = itertools.count()
 _inherited: Any = None
 _stores: list[tuple[Any, int, int]] = []
+_beside: list[tuple[Any, Any]] = []
 
 
 def _note_fork() -> None:
@@ -96,7 +97,9 @@ def join_ranks() -> Iterator["Ranks | None"]:
         yield None
         return
     store, rank, size = found
-    ranks = Ranks(dist.PrefixStore(f"sk_mtl/{next(_fits)}", store), rank, size)
+    prefix = f"sk_mtl/{next(_fits)}"
+    beside = dist.PrefixStore(prefix, _connection_beside(store))
+    ranks = Ranks(dist.PrefixStore(prefix, store), rank, size, beside)
     try:
         ranks.meet()
         yield ranks
@@ -105,6 +108,16 @@ def join_ranks() -> Iterator["Ranks | None"]:
         raise
     finally:
         ranks.close()
+
+
+def _connection_beside(store: Any) -> Any:
+    """Return another connection to a store, which serves one call of a connection at a time.
+
+    One for all fits: some connections take five seconds to make (torch 2.13).
+    """
+    if not _beside or _beside[0][0] is not store:
+        _beside[:] = [(store, store.clone())]
+    return _beside[0][1]
 
 
 class Ranks:
@@ -120,6 +133,8 @@ class Ranks:
         Number of this process, from 0 on.
     size : int
         Number of processes.
+    beside : torch.distributed.Store
+        The same store by a connection of its own, for the thread that watches.
 
     Attributes
     ----------
@@ -127,10 +142,10 @@ class Ranks:
         Whether this rank wants training to end at once; the others learn it at the next step.
     """
 
-    def __init__(self, store: Any, rank: int, size: int) -> None:
+    def __init__(self, store: Any, rank: int, size: int, beside: Any) -> None:
         self.store, self.rank, self.size = store, rank, size
         self.wants_end = False
-        self.watch = Watch(store, rank, size)
+        self.watch = Watch(beside, rank, size)
         self._groups: dict[str, Any] = {}
         self._pending: Any = None
 
@@ -315,7 +330,7 @@ class Watch:
     Parameters
     ----------
     store, rank, size
-        As in `Ranks`.
+        As in `Ranks`, the store by a connection that nobody else uses.
 
     Attributes
     ----------
@@ -333,8 +348,6 @@ class Watch:
 
     def start(self) -> None:
         """Begin."""
-        # A connection of its own: a store serves one call of a connection at a time.
-        self.own = self.store.clone()
         self._thread = threading.Thread(target=self._run, name="sk_mtl ranks", daemon=True)
         self._thread.start()
 
@@ -365,14 +378,14 @@ class Watch:
                 return
 
     def _beat(self, beat: int) -> None:
-        self.own.set(self.names[self.rank], str(beat))
-        if self.own.check(["failed"]):
-            rank, text = self.own.get("failed").decode().split("\n", 1)
+        self.store.set(self.names[self.rank], str(beat))
+        if self.store.check(["failed"]):
+            rank, text = self.store.get("failed").decode().split("\n", 1)
             if int(rank) != self.rank:
                 self.failure = f"Rank {rank} of {self.size} has failed: {text}"
             return
-        known = [name for name in self.names if self.own.check([name])]
-        now = dict(zip(known, self.own.multi_get(known), strict=True))
+        known = [name for name in self.names if self.store.check([name])]
+        now = dict(zip(known, self.store.multi_get(known), strict=True))
         for r, name in enumerate(self.names):
             moves = now.get(name, b"") != self.beats[r]
             self.beats[r], self.silent[r] = now.get(name, b""), 0 if moves else self.silent[r] + 1
