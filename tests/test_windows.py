@@ -89,6 +89,19 @@ def test_shares_are_equal_runs_of_one_order(sizes, window_rows, batch_size, part
         assert len(taken) == -(-n // parts) * parts
 
 
+@pytest.mark.parametrize("n", [7, 12, 13])
+def test_rows_that_only_fill_a_share_have_no_weight(n):
+    rows, _ = streamed([n], 4)
+    total = 0.0
+    for part in range(3):
+        windows = Windows(rows, 6)
+        windows.share = part, 3
+        for batch in windows:
+            weight = torch.ones_like(batch.target) if batch.weight is None else batch.weight
+            total += float((batch.target * weight).sum())
+    assert total == n * (n - 1) / 2
+
+
 def test_order_changes_from_pass_to_pass_and_hangs_on_the_seed():
     def passes(seed=None, generator_seed=0):
         rows, _ = streamed([20, 20, 20], 15, seed)

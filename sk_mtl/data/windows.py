@@ -106,8 +106,8 @@ class Windows:
     prepare : callable or None
         See `Batches`.
     share : (int, int)
-        Which part of the rows to take, of how many: each reads an equal run of them. What is left
-        of the division is taken twice.
+        Which part of the rows to take, of how many: each reads an equal run of them. What the
+        last one lacks are the first rows again; without shuffling they have no weight.
     next_pass : Position or None
         Where the next pass begins: as one that stopped there would have gone on.
     position : Position or None
@@ -190,7 +190,10 @@ class Windows:
         pieces = list(self.rows.read(order, skip, min(n, max(whole - skip, 0))))
         if skip + n > whole:  # the last part goes on with the first rows
             first = max(skip - whole, 0)
-            pieces += self.rows.read(order, first, skip + n - whole - first)
+            for again in self.rows.read(order, first, skip + n - whole - first):
+                if not self.shuffle and again.target is not None:  # to be looked at once
+                    again.weight = torch.zeros_like(again.target)
+                pieces.append(again)
         return join_rows(pieces)
 
     def _batches(self, window: Rows, seed: int, k: int) -> Iterator[Batch]:
