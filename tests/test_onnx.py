@@ -114,6 +114,32 @@ def test_every_architecture(variant, cls):
     assert all((before[name] == v).all() for name, v in model.module_.state_dict().items())
 
 
+@pytest.mark.parametrize("numbers", ["auto", "quantile"])
+def test_float64(numbers):
+    """torch.onnx rounds Python's numbers to float32, those of an approximation among them."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame({"age": rng.normal(40.0, 12.0, 600), "size": rng.integers(0, 200, 600)})
+    Y = np.column_stack([X["age"] > 40, X["age"] / 12 + rng.normal(size=600)])
+    model = small(SharedBottom, dtype="float64", numeric_features=numbers).fit(X, Y)
+    session = session_of(to_onnx(model))
+    shares, values = answer(session, onnx_inputs(session, X)).values()
+    wanted = model.predict(X)[:, 1].astype(float)
+    for apart in (shares - model.predict_proba(X))[:, 0], values[:, 0] - wanted:
+        # The limits of the normal scores are still rounded, and so the lowest and highest rows.
+        assert np.median(np.abs(apart)) < 1e-12
+        assert np.abs(apart).max() < 1e-7
+
+
+@pytest.mark.parametrize("kind", ["regression", "count"])
+def test_values_far_from_zero(kind):
+    """Dates in seconds: float32 has every 128th of them."""
+    y = 1_600_000_000 + np.arange(72)
+    model = small(SharedBottom, task_types=kind, dtype="float64").fit(TABLE.X, y)
+    session = session_of(to_onnx(model))
+    (found,) = answer(session, onnx_inputs(session, TABLE.X)).values()
+    np.testing.assert_allclose(found[:, 0], model.predict(TABLE.X).astype(float), rtol=1e-9)
+
+
 @pytest.mark.parametrize("opset", [18, pytest.param(20, marks=pytest.mark.slow)])
 def test_gelu_in_float64(opset):
     """ONNX Runtime has no error function in float64."""

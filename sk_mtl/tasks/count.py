@@ -99,7 +99,7 @@ class CountTask(Task):
 
     def link(self, logits: Tensor) -> Tensor:
         """Return the expected values: (B, 1) -> (B, 1)."""
-        return _mean(logits)[0] * self.mean_
+        return _mean(logits)[0] * logits.new_tensor(self.mean_)  # see `RegressionTask.link`
 
     def decode(self, block: NDArray) -> NDArray:
         """Return the value of each row."""

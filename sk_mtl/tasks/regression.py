@@ -63,7 +63,9 @@ class RegressionTask(Task):
 
     def link(self, logits: Tensor) -> Tensor:
         """Return the values on their own scale: (B, 1) -> (B, 1)."""
-        return logits * self.scale_ + self.mean_
+        # As tensors: torch.onnx rounds Python's numbers to float32, and dates in seconds need more.
+        scale, mean = (logits.new_tensor(number) for number in (self.scale_, self.mean_))
+        return logits * scale + mean
 
     def decode(self, block: NDArray) -> NDArray:
         """Return the value of each row."""

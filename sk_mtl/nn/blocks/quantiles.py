@@ -91,8 +91,9 @@ def normal_score(share: Tensor) -> Tensor:
     # the tail: ONNX clamps float64 numbers at a limit in float32, and shares near 1 need more.
     q = share - 0.5
     tail = torch.sqrt(-torch.log(torch.minimum(share, 1.0 - share)))
-    outside = _ratio(_OUTSIDE, tail.clamp(max=math.sqrt(-math.log(1e-7))) - 1.6) * q.sign()
-    middle = q * _ratio(_MIDDLE, (0.180625 - q * q).clamp(min=0.0))
+    start, ahead = share.new_tensor(1.6), share.new_tensor(0.180625)
+    outside = _ratio(_OUTSIDE, tail.clamp(max=math.sqrt(-math.log(1e-7))) - start) * q.sign()
+    middle = q * _ratio(_MIDDLE, (ahead - q * q).clamp(min=0.0))
     return torch.where(q.abs() <= 0.425, middle, outside)
 
 
@@ -104,7 +105,8 @@ def _ratio(coefficients: tuple[list[float], list[float]], r: Tensor) -> Tensor:
 def _polynomial(coefficients: list[float], r: Tensor) -> Tensor:
     total = torch.zeros_like(r)
     for coefficient in reversed(coefficients):
-        total = total * r + coefficient
+        # As a tensor: torch.onnx rounds Python's numbers to float32.
+        total = total * r + r.new_tensor(coefficient)
     return total
 
 
