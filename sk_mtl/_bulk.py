@@ -161,9 +161,10 @@ class BulkPredictionMixin(PredictionMixin):
         """Return the score of a source: labels and predictions of all rows are kept, X is not."""
         reader = SourceReader(self, source, self._fitted_.encoder.names_, self.task_names_)
         found, pieces = [], []
-        for piece in reader.pieces():
-            found.append(self._each_of(piece.table, self._decode))
-            pieces.append(piece.labels)
+        with reader.placed():
+            for piece in reader.pieces():
+                found.append(self._each_of(piece.table, self._decode))
+                pieces.append(piece.labels)
         values = [np.concatenate(own) for own in zip(*found, strict=True)]
         columns = [
             Column(

@@ -1,7 +1,7 @@
 """Rows of a source, some at a time, as an estimator takes them: checked, labelled, encoded."""
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -107,6 +107,8 @@ class SourceReader:
         self.firsts = np.array([group.first for group in self.view.groups], dtype=np.int64)
         self.single = self.view.single
         self._pass: _Pass | None = None
+        # Number of the first row of the piece that is looked at, and of the one behind its last.
+        self._place: tuple[int, int] | None = None
         if not self.view.targets:
             raise ValueError(
                 "The ParquetSource has no `targets`, and there is nothing to learn from or to "
@@ -123,7 +125,40 @@ class SourceReader:
 
     def whole(self) -> tuple[pd.DataFrame, Any, Any]:
         """Return all rows: X, y and weights, as a user would pass them."""
-        return self.view.rows(self.view.read())
+        return self.labelled(*self.view.rows(self.view.read()))
+
+    def labelled(
+        self, X: pd.DataFrame, y: Any, weight: NDArray | None
+    ) -> tuple[pd.DataFrame, Any, NDArray | None]:
+        """Leave out the rows that lack the label of a single target, where y has no gaps."""
+        kept = self._labelled(y)
+        if kept is None:
+            return X, y, weight
+        X, y = X.iloc[kept].reset_index(drop=True), y.iloc[kept].reset_index(drop=True)
+        return X, y, None if weight is None else weight[kept]
+
+    def _labelled(self, y: Any) -> NDArray | None:
+        """Return which rows `labelled` leaves, None for all."""
+        if not self.single or not y.hasnans:
+            return None
+        return np.flatnonzero(y.notna().to_numpy())
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """Say of an error about values in which rows of which file they stand."""
+        self._place = None
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            if self._place is None or type(error) not in (TypeError, ValueError):
+                raise
+            first, end = self._place
+            group = self.view.groups[np.searchsorted(self.firsts, first, side="right") - 1]
+            own = min(other.first for other in self.view.groups if other.file == group.file)
+            path = self.view.files[group.file].path
+            raise type(error)(
+                f"{error} (Rows {first - own} to {end - own - 1} of {path!r}, counted from 0.)"
+            ) from error
 
     def pieces(
         self, order: Sequence[int] | None = None, skip: int = 0
@@ -134,21 +169,34 @@ class SourceReader:
     def labels(self) -> Iterator[Piece]:
         """Yield the same of all rows with their labels alone: no column of X is read."""
         columns = [*self.view.targets, *self.view.weights]
-        yield from self._cut(self.view.stream(columns=columns), features=False)
+        none = True
+        for piece in self._cut(self.view.stream(columns=columns), features=False):
+            none = False
+            yield piece
+        if none:
+            raise ValueError(
+                f"No row of the ParquetSource has a label in {self.view.targets}"
+                + (f" and a weight above zero in {self.view.weights}" if self.view.weights else "")
+                + "; check `targets` and `sample_weight`, or pass other files."
+            )
 
     def _cut(self, stream: Any, *, features: bool) -> Iterator[Piece]:
         for first, table in stream:
             for start in range(0, len(table), PIECE_ROWS):
-                rows = self.view.rows(table.slice(start, PIECE_ROWS))
-                piece = self._piece(first + start, *rows, features=features)
+                own = table.slice(start, PIECE_ROWS)
+                self._place = first + start, first + start + len(own)
+                piece = self._piece(first + start, *self.view.rows(own), features=features)
                 if piece is not None:
                     yield piece
+        self._place = None
 
     def _piece(
         self, first: int, X: pd.DataFrame, y: Any, weight: Any, *, features: bool
     ) -> Piece | None:
-        if weight is not None and not weight.any():
-            return None  # no row of these has any weight, others have
+        kept = self._labelled(y)
+        X, y, weight = self.labelled(X, y, weight)
+        if not len(y) or (weight is not None and not weight.any()):
+            return None  # no row of these has a label or any weight, others have
         table: Table = FrameTable(X)
         if features:
             table = check_rows(self.owner, X, self.names)
@@ -158,7 +206,7 @@ class SourceReader:
         if not any(column.observed.any() for column in labels.columns):
             return None
         rows = np.arange(n) if labels.rows is None else labels.rows
-        return Piece(first + rows, table, labels)
+        return Piece(first + (rows if kept is None else kept[rows]), table, labels)
 
     # What training makes of it --------------------------------------------------------------------
 
@@ -204,7 +252,7 @@ class SourceReader:
     def check_columns(self) -> Sequence[Any] | None:
         """Let the estimator remember the columns, by the first rows; return their names."""
         if self.names is None:
-            with closing(self.pieces()) as pieces:
+            with self.placed(), closing(self.pieces()) as pieces:
                 next(pieces, None)
         return self.names
 

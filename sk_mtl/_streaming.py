@@ -81,7 +81,8 @@ class StreamingMixin(PreparingMixin):
         stops_early = self._stops_early(reader.view.n_rows, stream=stream)
         learned = None
         if ranks is None or ranks.rank == 0:
-            learned = self._learn_source(given, classes, before, seed, stops_early=stops_early)
+            with reader.placed():
+                learned = self._learn_source(given, classes, before, seed, stops_early=stops_early)
         if ranks is not None:
             learned = ranks.broadcast_object(learned)
         assert learned is not None
@@ -181,7 +182,8 @@ class StreamingMixin(PreparingMixin):
             held = False
             validation.tasks, validation.encoder = learned.tasks, learned.encoder
             validation.seed, validation.scale = learned.seed, learned.scale
-            validation.survey()
+            with validation.placed():
+                validation.survey()
         rows = validation.streamed(held=held)
         if len(rows) > validation.source.window_rows:
             if not isinstance(self.monitor, str):
@@ -201,7 +203,7 @@ class StreamingMixin(PreparingMixin):
         state = self.net_.iterator_train__generator
         np.random.default_rng(int(torch.randint(2**62, (), generator=state))).shuffle(order)
         for _, table in reader.view.stream(order):
-            X, labels, weight = reader.view.rows(table)
-            if weight is None or weight.any():
+            X, labels, weight = reader.labelled(*reader.view.rows(table))
+            if len(X) and (weight is None or weight.any()):
                 self._fit((X, labels, weight, None), goes_on=True, epochs=1, stream=True)
         return self

@@ -10,6 +10,9 @@ import pandas as pd
 import pytest
 from conftest import ESTIMATORS, everywhere, small, spread
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 pa = pytest.importorskip("pyarrow", reason="an extra, and all of these tests are of it")
 import pyarrow.parquet as pq  # noqa: E402
@@ -182,6 +185,23 @@ def test_rows_without_weight_or_label_are_absent(tmp_path, frame):
     assert model.net_.criterion_.n_rows == 600 - 251 - 121
 
 
+@pytest.mark.parametrize("window", [100, 600])
+def test_rows_without_the_label_of_a_single_target_are_absent(window, tmp_path, frame):
+    frame["wage"] = frame["wage"].where(np.arange(600) % 3 > 0)
+    frame.loc[200:320, "wage"] = np.nan  # whole row groups
+    left = frame.dropna(subset="wage", ignore_index=True)
+    models = []
+    for name, rows in ("holes", frame), ("whole", left):
+        own = source(write(tmp_path / name, rows), window, targets="wage", random_state=0)
+        models.append(SharedBottom(**PLAIN, random_state=0).fit(own))
+        assert models[-1].net_.criterion_.n_rows == len(left)
+        models[-1].score(own)
+    assert_allclose(models[0].tasks_[0].mean_, left["wage"].mean())
+    if window == 600:  # else other rows meet in a window
+        assert_array_equal(models[0].predict(features(frame)), models[1].predict(features(frame)))
+    models[0].partial_fit(source(tmp_path / "holes", window, targets="wage"))
+
+
 def test_sampled_negatives_are_the_same_in_every_epoch(folder):
     kinds = {"click": BinaryTask(negative_fraction=0.4)}
     model = SharedBottom(**PLAIN, task_types=kinds).fit(source(folder, 100, targets=["click"]))
@@ -320,6 +340,45 @@ def test_a_class_that_is_missing(window, tmp_path, frame):
     folder = write(tmp_path / "one", frame)
     with pytest.raises(ValueError, match="'click' has one class only"):
         SharedBottom().fit(source(folder, window))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "error"),
+    [
+        ("age", np.inf, "infinity .* in column 'age'"),
+        ("wage", -np.inf, "infinity .* in task 'wage'"),
+        ("weight", -1.0, "Negative values"),
+        ("weight", np.nan, "sample_weight contains NaN"),
+    ],
+)
+def test_values_are_placed_in_their_file(column, value, error, folder, frame):
+    frame.loc[555, column] = value  # row 345 of the last file, whose first is row 210
+    write(folder, frame)
+    placed = r"\(Rows 300 to 389 of '.*part-2.parquet', counted from 0.\)$"
+    with pytest.raises(ValueError, match=f"{error}.*{placed}"):
+        SharedBottom(**PLAIN).fit(source(folder, 100, sample_weight="weight"))
+    model = SharedBottom(**PLAIN).fit(
+        frame[["age", "hours", "city", "shop"]][:200], frame[TARGETS][:200]
+    )
+    with pytest.raises(ValueError, match=f"{error}.*{placed}"):
+        model.score(source(folder, 100, sample_weight="weight"))
+
+
+def test_no_row_that_counts(tmp_path, frame):
+    folder = write(tmp_path / "none", frame.assign(weight=0.0))
+    with pytest.raises(
+        ValueError, match=r"No row .* \['click', 'buy', 'wage'\] and .* \['weight'\]"
+    ):
+        SharedBottom().fit(source(folder, 100, sample_weight="weight"))
+
+
+def test_transformers_and_searches_refuse_a_source(folder):
+    with pytest.raises(TypeError, match="A ParquetSource is no array: `fit`"):
+        make_pipeline(StandardScaler(), SharedBottom()).fit(source(folder))
+    with pytest.raises(TypeError, match="A ParquetSource is no array: `fit`"):
+        GridSearchCV(SharedBottom(), {"lr": [0.1]}).fit(source(folder))
+    model = make_pipeline("passthrough", SharedBottom(**PLAIN)).fit(source(folder))
+    assert model.score(source(folder)) > -1
 
 
 def test_a_file_that_breaks_while_training(folder, frame):

@@ -81,6 +81,15 @@ class ParquetSource(Options):
         self.window_rows = window_rows
         self.random_state = random_state
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
+        """Refuse to be an array, which transformers and searches of scikit-learn ask for."""
+        raise TypeError(
+            "A ParquetSource is no array: `fit`, `partial_fit`, `score` and `predict_source` of "
+            "sk_mtl's estimators read it, and no transformer, search or cross-validation does. "
+            "Pass those some rows in memory: `view = source.open(); X, y, weight = "
+            "view.rows(view.read())`."
+        )
+
     def open(self) -> "ParquetView":
         """Check the parameters and read the files' footers, no row yet.
 
