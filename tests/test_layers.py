@@ -26,7 +26,10 @@ LAYERS = {
     "tasks": ({"torch", "numpy", "sklearn"}, set()),
     "numeric": ({"numpy"}, set()),
     "categorical": ({"numpy"}, set()),
-    "data": (SCIENCE | {"torch", "pyarrow", "fsspec"}, {"_compat", "categorical", "numeric", "tasks"}),
+    "data": (
+        SCIENCE | {"torch", "pyarrow", "fsspec"},
+        {"_compat", "categorical", "numeric", "tasks"},
+    ),
     "_training": ({"torch", "skorch", "numpy"}, {"balancing", "data", "nn", "tasks"}),
     "_params": ({"numpy"}, {"_compat", "data"}),
     "_reporting": (set(), set()),
@@ -37,7 +40,10 @@ LAYERS = {
         {"_encoding", "_training", "_views", "data", "nn", "tasks"},
     ),
     "_sources": (SCIENCE | {"torch"}, {"data", "tasks"}),
-    "_bulk": ({"numpy", "pyarrow", "sklearn", "torch"}, {"_prediction", "_sources", "data", "tasks"}),
+    "_bulk": (
+        {"numpy", "pyarrow", "sklearn", "torch"},
+        {"_prediction", "_sources", "data", "tasks"},
+    ),
     "_streaming": (
         {"numpy", "sklearn", "torch"},
         {"_networks", "_prediction", "_preparing", "_sources", "_training", "data", "tasks"},
@@ -55,8 +61,8 @@ LAYERS = {
     "_fitting": (
         {"sklearn"},
         {
-            "_checkpoints", "_networks", "_params", "_preparing", "_reporting", "_sources", "_streaming",
-            "_training", "data",
+            "_checkpoints", "_networks", "_params", "_preparing", "_reporting", "_sources",
+            "_streaming", "_training", "data",
         },
     ),
     "_forms": (
