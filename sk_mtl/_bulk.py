@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sk_mtl._prediction import PredictionMixin
-from sk_mtl._sources import SourceReader, refuse_beside
+from sk_mtl._sources import SourceReader, place_of, refuse_beside
 from sk_mtl.data import ParquetSource, atomic_parquet, check_labels, check_rows
 from sk_mtl.data.frames import to_pandas
 from sk_mtl.tasks import Column
@@ -125,12 +125,18 @@ class BulkPredictionMixin(PredictionMixin):
         import pyarrow
 
         schema = None
-        for _, table in view.stream(dictionaries=False):
+        for start, table in view.stream(dictionaries=False):
             frame = to_pandas(table.select(names))
             # What was fitted to an array goes by positions.
             X = frame if hasattr(self, "feature_names_in_") else frame.to_numpy()
-            X = check_rows(self, X, self._fitted_.encoder.names_)
-            found = self._each_of(X, self._predictions)
+            try:
+                X = check_rows(self, X, self._fitted_.encoder.names_)
+                found = self._each_of(X, self._predictions)
+            except (TypeError, ValueError) as error:
+                if type(error) not in (TypeError, ValueError):
+                    raise
+                place = place_of(view, start, start + len(table))
+                raise type(error)(f"{error} {place}") from error
             arrays = [*(table[name] for name in columns), *map(pyarrow.array, found)]
             made = pyarrow.table(arrays, names=[*columns, *named])
             schema = made.schema if schema is None else schema

@@ -152,13 +152,7 @@ class SourceReader:
         except (TypeError, ValueError) as error:
             if self._place is None or type(error) not in (TypeError, ValueError):
                 raise
-            first, end = self._place
-            group = self.view.groups[np.searchsorted(self.firsts, first, side="right") - 1]
-            own = min(other.first for other in self.view.groups if other.file == group.file)
-            path = self.view.files[group.file].path
-            raise type(error)(
-                f"{error} (Rows {first - own} to {end - own - 1} of {path!r}, counted from 0.)"
-            ) from error
+            raise type(error)(f"{error} {place_of(self.view, *self._place)}") from error
 
     def pieces(
         self, order: Sequence[int] | None = None, skip: int = 0
@@ -333,6 +327,15 @@ class SourceReader:
             seed,
             (self.view.files, self.view.schema.names, held),
         )
+
+
+def place_of(view: Any, first: int, end: int) -> str:
+    """Say where some rows of a source stand, which lie in one file."""
+    firsts = [group.first for group in view.groups]
+    file = view.groups[np.searchsorted(firsts, first, side="right") - 1].file
+    own = min(group.first for group in view.groups if group.file == file)
+    path = view.files[file].path
+    return f"(Rows {first - own} to {end - own - 1} of {path!r}, counted from 0.)"
 
 
 def refuse_beside(name: str, **others: Any) -> None:

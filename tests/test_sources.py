@@ -362,6 +362,15 @@ def test_values_are_placed_in_their_file(column, value, error, folder, frame):
     )
     with pytest.raises(ValueError, match=f"{error}.*{placed}"):
         model.score(source(folder, 100, sample_weight="weight"))
+    if column == "age":
+        with pytest.raises(ValueError, match=f"{error}.*{placed}"):
+            model.predict_source(source(folder, 100), folder.parent / "out.parquet")
+        assert not (folder.parent / "out.parquet").exists()
+
+
+def test_a_scheme_that_fsspec_does_not_know():
+    with pytest.raises(ValueError, match="`path` is 'nowhere://rows', which fsspec cannot open"):
+        SharedBottom().fit(source("nowhere://rows"))
 
 
 def test_no_row_that_counts(tmp_path, frame):

@@ -74,7 +74,10 @@ def resolve(path: Any, filesystem: Any = None) -> tuple[Any, str]:
     from fsspec.implementations.local import LocalFileSystem
 
     if filesystem is None:
-        filesystem, text = url_to_fs(text)
+        try:
+            filesystem, text = url_to_fs(text)
+        except (ImportError, ValueError) as error:
+            raise type(error)(f"`path` is {path!r}, which fsspec cannot open: {error}") from error
     elif isinstance(filesystem, AbstractFileSystem):
         text = filesystem._strip_protocol(text)
     else:
