@@ -55,12 +55,24 @@ class FittingMixin(StreamingMixin):
             self._forget()
         check_parameters(self)
         self._check_architecture()
+        if ranks is not None:
+            # What decides on the exchanges to come: if it differed, the ranks would wait for ever.
+            what = "partial_fit" if stream else "fit"
+            ranks.check_same(
+                {
+                    "The method called": f"{what} of a fitted estimator" if goes_on else what,
+                    "Whether there is a `checkpoint`": self.checkpoint is not None,
+                }
+            )
         generator = self.net_.iterator_train__generator if goes_on else None
         drawn = None if generator is None else generator.get_state()
         try:
             with open_checkpoints(self, ranks, goes_on=goes_on, stream=stream) as checkpoints:
                 # What one step makes for the next dies with it.
                 given = self._read(*data, goes_on=goes_on)
+                if ranks is not None:
+                    streams = isinstance(given, GivenSource)
+                    ranks.check_same({"Where the rows are": "files" if streams else "memory"})
                 seed = None if checkpoints is None else checkpoints.seed
                 if ranks is not None and not goes_on:
                     drawn_here = check_random_state(self.random_state).randint(2**31 - 1)

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -18,6 +19,7 @@ from skorch.callbacks import Callback, EpochScoring
 
 from sk_mtl import AITM, ESMM, NISE, PLE, STEM, MMoE, RankError, SharedBottom
 from sk_mtl.balancing import BALANCERS
+from sk_mtl.data import ParquetSource
 from sk_mtl.datasets import make_census_like, make_click_conversion
 from sk_mtl.metrics import task_scorer
 from sk_mtl.nn import DSelectK
@@ -288,6 +290,31 @@ def other_parameters():
     return failure(lambda model: model.set_params(lr=0.1 * (1 + RANK)).fit(*table()))
 
 
+def one_checkpoint():
+    """One rank keeps checkpoints: the others would not know what it sends them."""
+    folder = "not made" if RANK == 0 else None
+    return failure(lambda model: model.set_params(checkpoint=folder).fit(*table()))
+
+
+def other_method():
+    """One rank fits, the other one streams."""
+    return failure(lambda model: (model.fit if RANK == 0 else model.partial_fit)(*table()))
+
+
+def other_place():
+    """One rank reads files, the other one has the rows in memory."""
+
+    def fitting(model):
+        X, Y = table()
+        if RANK == 1:
+            model.fit(X, Y)
+        with tempfile.TemporaryDirectory() as folder:
+            X.join(Y).to_parquet(f"{folder}/rows.parquet")
+            model.fit(ParquetSource(f"{folder}/rows.parquet", list(Y), window_rows=64))
+
+    return failure(fitting)
+
+
 def batch_norm():
     return failure(lambda model: model.set_params(batch_norm=True).fit(*table()))
 
@@ -300,8 +327,8 @@ def infinite():
 ERRORS = {
     function.__name__: function
     for function in (
-        raises, raises_first, bad_input, fewer_rows, other_values, other_parameters, batch_norm,
-        infinite,
+        raises, raises_first, bad_input, fewer_rows, other_values, other_parameters,
+        one_checkpoint, other_method, other_place, batch_norm, infinite,
     )
 }  # fmt: skip
 

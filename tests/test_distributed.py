@@ -149,6 +149,9 @@ def test_ranks_agree_and_end_together_after_errors(tmp_path):
         ("fewer_rows", "what is trained on differs between processes: 131 rows .* 122 rows"),
         ("other_values", "what is trained on differs between processes: 131 rows .* 131 rows"),
         ("other_parameters", "`lr` differs between processes: 0.1 on rank 0 and 0.2 on rank 1"),
+        ("one_checkpoint", "`checkpoint` differs between processes: True on rank 0 and False"),
+        ("other_method", "method called differs between processes: fit on rank 0 and partial_fit"),
+        ("other_place", "rows are differs between processes: files on rank 0 and memory"),
         ("batch_norm", "`batch_norm` is True.*2 processes"),
         ("infinite", "learning rate"),
     ):
