@@ -26,6 +26,7 @@ from sk_mtl.data import (
     row_draws,
 )
 from sk_mtl.data.frames import FrameTable
+from sk_mtl.data.windows import give_back_memory
 from sk_mtl.tasks import Task
 
 PIECE_ROWS = 65_536
@@ -162,7 +163,7 @@ class SourceReader:
 
     def labels(self) -> Iterator[Piece]:
         """Yield the same of all rows with their labels alone: no column of X is read."""
-        columns = [*self.view.targets, *self.view.weights]
+        columns = list(dict.fromkeys([*self.view.targets, *self.view.weights]))
         none = True
         for piece in self._cut(self.view.stream(columns=columns), features=False):
             none = False
@@ -242,6 +243,7 @@ class SourceReader:
             if len(train):
                 weight = None if here.weight is None else here.weight.mean(axis=1)[train]
                 yield here.table.take(train) if held.any() else here.table, weight
+            give_back_memory()
 
     def check_columns(self) -> Sequence[Any] | None:
         """Let the estimator remember the columns, by the first rows; return their names."""

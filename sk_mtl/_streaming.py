@@ -202,7 +202,7 @@ class StreamingMixin(PreparingMixin):
         order = np.arange(len(reader.firsts))
         state = self.net_.iterator_train__generator
         np.random.default_rng(int(torch.randint(2**62, (), generator=state))).shuffle(order)
-        for _, table in reader.view.stream(order):
+        for table in reader.view.windows(order):
             X, labels, weight = reader.labelled(*reader.view.rows(table))
             if len(X) and (weight is None or weight.any()):
                 self._fit((X, labels, weight, None), goes_on=True, epochs=1, stream=True)

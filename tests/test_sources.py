@@ -166,7 +166,7 @@ def test_order_comes_from_the_source_or_the_estimator(folder, frame):
 # Labels and weights ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weight", ["weight", ["w1", "w2", "w3"]])
+@pytest.mark.parametrize("weight", ["weight", ["w1", "w2", "w3"], ["w1", "w2", "w1"]])
 def test_weights(weight, folder, frame):
     write(folder, frame.assign(w1=frame["weight"], w2=frame["weight"], w3=frame["weight"]))
     model = SharedBottom(**PLAIN, random_state=0).fit(source(folder, sample_weight=weight))

@@ -354,7 +354,7 @@ class MultiTaskNet(ScoredNet):
             weights = mean_weights(tally.balance)
             for term, mean in zip(self.criterion_.names, weights, strict=False):
                 history.record(f"weight_{term}", mean)
-            if tally.penalties:
+            if len(tally.penalties):
                 history.record("train_penalty", tally.penalty())
 
     def on_epoch_begin(self, net: Any, *args: Any, **kwargs: Any) -> None:

@@ -16,8 +16,40 @@ CHECK_STEPS = 64
 """Steps on a GPU between two looks at their losses: a look waits for the GPU."""
 
 
-STACKED = ("sums", "weights", "penalties", "losses")
+STACKED = ("sums", "weights", "balance", "penalties", "losses")
 """What a tally keeps of each step: tensors of one shape."""
+
+
+PILE = 1024
+"""Tensors of steps that are joined to one: small tensors take many times the room of numbers."""
+
+
+class Pile:
+    """Tensors of one shape, one after another."""
+
+    def __init__(self) -> None:
+        self.joined: list[Tensor] = []
+        self.last: list[Tensor] = []
+        self.n = 0
+
+    def __len__(self) -> int:
+        return self.n
+
+    def append(self, tensor: Tensor) -> None:
+        """Add one."""
+        self.last.append(tensor)
+        self.n += 1
+        if len(self.last) >= PILE:
+            self.joined.append(torch.stack(self.last))
+            self.last = []
+
+    def stack(self) -> Tensor:
+        """Return all of them as one, (n, ...)."""
+        return torch.cat([*self.joined, torch.stack(self.last)] if self.last else self.joined)
+
+    def set(self, tensors: Tensor) -> None:
+        """Hold these and no others, (n, ...)."""
+        self.joined, self.last, self.n = [tensors], [], len(tensors)
 
 
 class Tally:
@@ -25,12 +57,9 @@ class Tally:
 
     def __init__(self, net: NeuralNet, prefix: str) -> None:
         self.net, self.prefix, self.criterion = net, prefix, net.criterion_
-        self.sums: list[Tensor] = []
-        self.weights: list[Tensor] = []
-        self.balance: list[Tensor | None] = []
-        self.penalties: list[Tensor] = []
+        self.sums, self.weights, self.balance = Pile(), Pile(), Pile()
+        self.penalties, self.losses = Pile(), Pile()
         self.rows: list[int] = []
-        self.losses: list[Tensor] = []
         self.unseen: list[tuple[Tensor, Tensor]] = []
         self.every = 1 if torch.device(net.device).type == "cpu" else CHECK_STEPS
 
@@ -39,7 +68,8 @@ class Tally:
         self.sums.append(step["sums"])
         self.weights.append(step["weights"])
         if training:
-            self.balance.append(self.criterion.balancer.weights)
+            if self.criterion.balancer.weights is not None:
+                self.balance.append(self.criterion.balancer.weights)
             if step["penalty"] is not None:
                 self.penalties.append(step["penalty"])
                 self.rows.append(step["n_rows"])
@@ -54,16 +84,15 @@ class Tally:
 
     def get_state(self) -> dict[str, Any]:
         """Return the sums up to now, for `set_state`."""
-        known = [w for w in self.balance if w is not None]
-        parts = {name: getattr(self, name) for name in STACKED} | {"balance": known}
-        stacked = {name: torch.stack(part) for name, part in parts.items() if part}
+        piles = {name: getattr(self, name) for name in STACKED}
+        stacked = {name: pile.stack() for name, pile in piles.items() if len(pile)}
         return {**stacked, "rows": torch.tensor(self.rows, dtype=torch.int64)}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Undo `get_state`."""
-        for name in (*STACKED, "balance"):
+        for name in STACKED:
             if name in state:
-                setattr(self, name, list(state[name].to(self.net.device).unbind()))
+                getattr(self, name).set(state[name].to(self.net.device))
         self.rows = state["rows"].tolist()
 
     def look(self) -> None:
@@ -81,10 +110,10 @@ class Tally:
 
     def read_batches(self, batches: list[dict[str, Any]]) -> None:
         """Put numbers for the losses that were left on the GPU."""
-        if self.losses:
+        if len(self.losses):
             key = f"{self.prefix}_loss"
             recorded = [batch for batch in batches if key in batch]
-            values = torch.stack(self.losses).tolist()
+            values = self.losses.stack().tolist()
             for batch, value in zip(recorded, values, strict=True):
                 batch[key] = value
 
@@ -113,7 +142,7 @@ class Tally:
 
     def penalty(self) -> float:
         """Return the mean penalty over the epoch's rows."""
-        each = torch.stack(self.penalties).double().cpu()
+        each = self.penalties.stack().double().cpu()
         rows = torch.tensor(self.rows, dtype=torch.float64)
         return float((each * rows).sum() / rows.sum())
 
@@ -136,14 +165,13 @@ def causes(net: NeuralNet) -> str:
     )
 
 
-def _total(parts: list[Tensor]) -> Tensor:
-    return torch.stack(parts).double().sum(0).cpu()
+def _total(parts: Pile) -> Tensor:
+    return parts.stack().double().sum(0).cpu()
 
 
-def mean_weights(weights: list[Tensor | None]) -> list[float]:
+def mean_weights(weights: Pile) -> list[float]:
     """Return each term's mean weight over an epoch's steps, without those it was absent from.
 
     Empty for a balancer that reports no weights.
     """
-    known = [w for w in weights if w is not None]
-    return torch.stack(known).double().nanmean(0).tolist() if known else []
+    return weights.stack().double().nanmean(0).tolist() if len(weights) else []

@@ -123,9 +123,10 @@ class ParquetSource(Options):
                     "pass one name per target, or a single name as a string."
                 )
         features = None if self.features is None else _names("features", self.features)
-        _refuse_twice(targets, weights or [], features or [])
+        distinct = list(dict.fromkeys(weights or []))  # tasks may share a column of weights
+        _refuse_twice(targets, distinct, features or [])
         filesystem, files = find_files(self.path, self.filesystem)
-        footers = read_footers(filesystem, files, features, targets, weights or [])
+        footers = read_footers(filesystem, files, features, targets, distinct)
         groups, first = [], 0
         for file, sizes in enumerate(footers.sizes):
             for position, n_rows in enumerate(sizes):
@@ -272,6 +273,26 @@ class ParquetView:
         chosen = range(len(self.groups)) if order is None else order
         with self.reader(columns, dictionaries=dictionaries) as reader:
             yield from reader.stream(chosen, skip, rows)
+
+    def windows(self, order: Sequence[int] | NDArray) -> Iterator[Any]:
+        """Yield the rows of some row groups as tables of Arrow, `window_rows` in each but the last.
+
+        Parameters
+        ----------
+        order : sequence of int
+            Positions in `groups`.
+        """
+        import pyarrow
+
+        found: list[Any] = []
+        for _, table in self.stream(order, dictionaries=False):
+            found.append(table)
+            while sum(map(len, found)) >= self.window_rows:
+                whole = pyarrow.concat_tables(found)
+                yield whole.slice(0, self.window_rows)
+                found = [whole.slice(self.window_rows)]
+        if sum(map(len, found)):
+            yield pyarrow.concat_tables(found)
 
     def reader(self, columns: Sequence[str] | None = None, *, dictionaries: bool = True) -> Reader:
         """Return what keeps files open for several streams: windows of one pass, one by one.
