@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import os
 import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from errno import ENOTDIR
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -267,6 +269,11 @@ class FitCheckpoints:
             f"{name} was {before.get(name, 'not there')} and is {now.get(name, 'not there')}"
             for name in differ
         )
+        if differ == ["`max_epochs`"] and epochs <= estimator.max_epochs:
+            which += (
+                f", and under lr_schedule={estimator.lr_schedule!r} every epoch hangs on their "
+                "number"
+            )
         raise CheckpointError(
             f"The checkpoints in {str(self.folder.path)!r} are of another fit: {which}. Pass "
             "resume=False to begin anew, or another folder as `checkpoint`."
@@ -323,6 +330,8 @@ def open_checkpoints(
         return
     with ExitStack() as stack:
         try:
+            if path.exists() and not path.is_dir():
+                raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR))
             path.mkdir(parents=True, exist_ok=True)
             is_free = stack.enter_context(locked(path / LOCK))
         except OSError as error:
@@ -350,14 +359,23 @@ def fingerprint(estimator: Any, ready: Any) -> dict[str, str]:
     seeded = isinstance(params["random_state"], int | np.integer)
     params["random_state"] = params["random_state"] if seeded else None
     valid = "none" if ready.valid is None else describe_rows(ready.valid)
+    more = {}
+    if hasattr(ready.rows, "window_rows"):
+        # Files of the same names and sizes may hold other rows.
+        learned = [
+            {name: value for name, value in vars(one).items() if name.endswith("_")}
+            for one in ready.fitted.encoder.encoders
+        ]
+        more["what the features have learned"] = _checksum(learned)
     return {
         "the class": type(estimator).__name__,
         **{f"`{name}`": describe(value) for name, value in params.items() if name not in FREE},
         "the columns": describe(ready.fitted.encoder.names_),
         "the tasks": describe([task.name for task in ready.tasks]),
-        "what the tasks have learned": _learned(ready.tasks),
+        "what the tasks have learned": _checksum(list(ready.tasks)),
         "what is trained on": describe_rows(ready.rows),
         "what is validated on": valid,
+        **more,
         "the number of processes": str(1 if ready.net.ranks is None else ready.net.ranks.size),
         "the device": torch.device(ready.net.device).type,
         "the version of sk_mtl": __version__,
@@ -365,9 +383,9 @@ def fingerprint(estimator: Any, ready: Any) -> dict[str, str]:
     }
 
 
-def _learned(tasks: Any) -> str:
+def _checksum(value: Any) -> str:
     arrays: dict[str, torch.Tensor] = {}
-    text = json.dumps(_form(list(tasks), arrays))
+    text = json.dumps(_form(value, arrays))
     return f"checksum {digest(text, storable(arrays))[:8]}"
 
 

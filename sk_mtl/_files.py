@@ -92,7 +92,11 @@ def write_whole(path: Path, text: str, tensors: dict[str, torch.Tensor]) -> None
     """
     temporary = path.with_name(path.name + TEMPORARY)
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write_tensors(temporary, text, tensors)
+        # The package puts a file there that others, such as a server, may not read.
+        temporary.chmod(mode)
         sync(temporary)
         os.replace(temporary, path)
     finally:

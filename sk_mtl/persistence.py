@@ -18,7 +18,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils.validation import check_is_fitted
 
 from sk_mtl._checks import Options, subclasses
-from sk_mtl._files import need_package, read_tensors, write_tensors
+from sk_mtl._files import need_package, read_tensors, write_whole
 from sk_mtl._forms import ARRAY, from_json, to_json
 from sk_mtl._prediction import Fitted
 from sk_mtl._training import (
@@ -168,7 +168,7 @@ class PersistenceMixin(BaseEstimator):
             for name, tensor in self.module_.state_dict().items()
         }
         config = json.dumps(_describe(self, tensors), allow_nan=True)
-        write_tensors(path, config, tensors)
+        write_whole(Path(path), config, tensors)
 
 
 def save(estimator: Any, path: str | Path) -> None:

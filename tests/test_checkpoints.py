@@ -442,7 +442,8 @@ def test_more_epochs(schedule, stops, tmp_path):
 def test_more_epochs_under_a_schedule_that_hangs_on_their_number(tmp_path):
     model = small(MMoE, max_epochs=3, lr_schedule="cosine", checkpoint=tmp_path, resume=True)
     model.fit(X, Y)
-    with pytest.raises(CheckpointError, match="`max_epochs` was 3 and is 6"):
+    match = "`max_epochs` was 3 and is 6, and under lr_schedule='cosine'"
+    with pytest.raises(CheckpointError, match=match):
         clone(model).set_params(max_epochs=6).fit(X, Y)
 
 
@@ -527,7 +528,7 @@ def test_a_file_that_the_system_cuts_off(tmp_path):
 
 def test_a_folder_that_cannot_be_one(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"No checkpoint could be written to .*file"):
+    with pytest.raises(NotADirectoryError, match=r"No checkpoint could be written to .*file"):
         small(MMoE, checkpoint=tmp_path / "file").fit(X, Y)
 
 
@@ -918,6 +919,23 @@ def test_a_source(tmp_path, monkeypatch):
     assert_same(resumed.fit(source), expected)
     again = clone(resumed).fit(source)
     assert again.history_["dur"].equals(resumed.history_["dur"])
+
+
+def test_other_rows_in_files_of_the_same_names_and_sizes(tmp_path):
+    pytest.importorskip("pyarrow", reason="an extra that Parquet needs")
+    path = tmp_path / "rows.parquet"
+
+    def write(age):
+        table = pd.concat([X.assign(age=age), Y], axis=1)
+        table.to_parquet(path, compression="none", use_dictionary=False, row_group_size=20)
+        return path.stat().st_size
+
+    size = write(X["age"])
+    model = small(MMoE, max_epochs=3, checkpoint=tmp_path / "state", resume=True)
+    cut_off(model, X=source_of(path), epoch=2)
+    assert write(X["age"] + 1) == size
+    with pytest.raises(CheckpointError, match="what the features have learned was"):
+        clone(model).fit(source_of(path))
 
 
 # Killed -------------------------------------------------------------------------------------------

@@ -67,6 +67,13 @@ def test_round_trip(cls, world, tmp_path):
     assert again.n_iter_ == 3
 
 
+def test_others_may_read_the_file(saved, tmp_path):
+    """A server is another user than the one that has trained."""
+    usual = tmp_path / "usual"
+    usual.touch()
+    assert saved[1].stat().st_mode == usual.stat().st_mode
+
+
 def test_single_target_array_and_float64(tmp_path):
     X = np.random.default_rng(0).normal(size=(80, 3))
     model = SharedBottom(max_epochs=2, dtype="float64", random_state=0)
