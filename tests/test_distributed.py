@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -250,6 +251,22 @@ def test_exchanges_give_all_ranks_the_same():
     assert found[0]["object"] == {"from": 0}
     assert found[0]["objects"] == ["", "x", "xx"]
     assert found[0]["any"] == [True, False]
+
+
+def test_the_rank_that_keeps_the_store_waits_until_its_error_is_heard(monkeypatch):
+    def work(ranks):
+        if ranks.rank == 0:
+            ranks.fail(OSError("disk full"))
+            return ranks.store.add("heard", 0)
+        while ranks.watch.failure is None:
+            time.sleep(0.01)
+        return ranks.watch.failure
+
+    monkeypatch.setattr(ranks_file, "BEAT", 0.5)
+    with meeting(3) as call:
+        heard, *others = call(work)
+    assert heard == 2
+    assert others == ["Rank 0 of 3 has failed: OSError: disk full"] * 2
 
 
 def test_an_error_of_one_rank_reaches_those_that_wait():

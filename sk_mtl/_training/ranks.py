@@ -198,6 +198,16 @@ class Ranks:
             # Without a store to write to, the others learn it by the connections closed.
             with _silenced():
                 self.store.compare_set("failed", "", _note(self.rank, error))
+                if self.rank > 0:
+                    self.store.add("heard", 1)  # it may have met the same error as rank 0
+                elif not dist.is_torchelastic_launched():
+                    self._wait_until_heard()
+
+    def _wait_until_heard(self) -> None:
+        """Give the others time to read the note: the store may end with this process."""
+        end = time.monotonic() + 2 * BEAT
+        while int(self.store.add("heard", 0)) < self.size - 1 and time.monotonic() < end:
+            time.sleep(0.05)
 
     def close(self) -> None:
         """Close the connections."""
@@ -383,6 +393,7 @@ class Watch:
             rank, text = self.store.get("failed").decode().split("\n", 1)
             if int(rank) != self.rank:
                 self.failure = f"Rank {rank} of {self.size} has failed: {text}"
+                self.store.add("heard", 1)
             return
         known = [name for name in self.names if self.store.check([name])]
         now = dict(zip(known, self.store.multi_get(known), strict=True))
