@@ -97,7 +97,10 @@ class TestLabelsComeBack:
         with_gaps = [None if gap else label for label, gap in zip(labels, gaps, strict=True)]
         whole = pd.Series([0, 1] * len(labels), name="whole")[: len(labels)]
         for dtype in (object, "category"):
-            columns = read(pd.DataFrame({"t": pd.Series(with_gaps, dtype=dtype), "whole": whole}))
+            series = pd.Series(with_gaps, dtype=dtype)
+            # A Categorical of pandas 2 takes "\x00" for "": such a column never held the labels.
+            assume(series.dropna().tolist() == kept)
+            columns = read(pd.DataFrame({"t": series, "whole": whole}))
             tasks = make_tasks(columns, "classification")
             targets = encode_targets(tasks, columns)
             np.testing.assert_array_equal(np.isnan(targets[:, 0]), gaps)
