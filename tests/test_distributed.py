@@ -266,7 +266,8 @@ def test_the_rank_that_keeps_the_store_waits_until_its_error_is_heard(monkeypatc
     with meeting(3) as call:
         heard, *others = call(work)
     assert heard == 2
-    assert others == ["Rank 0 of 3 has failed: OSError: disk full"] * 2
+    # A rank may meet the error in its next exchange, too.
+    assert list(map(str, others)) == ["Rank 0 of 3 has failed: OSError: disk full"] * 2
 
 
 def test_an_error_of_one_rank_reaches_those_that_wait():
