@@ -210,11 +210,13 @@ class SourceReader:
         owner, tasks = self.owner, self.tasks
         labels = owner._complete_labels(tasks, piece.labels, [])
         scale = self.scale if scale is None else scale
-        # By a row's position: a row that is sampled is so in every epoch.
-        draw = partial(row_draws, piece.positions, self.seed)
-        here = owner._encode(
-            tasks, piece.table, labels, lambda n: draw(), scale, at_least_one=False
-        )
+
+        def draw(n: int) -> NDArray:
+            # By a row's position: a row that is sampled is so in every epoch. Of another seed than
+            # the rule that holds rows out, or these would be sampled otherwise than the rest.
+            return row_draws(piece.positions, self.seed + 1)
+
+        here = owner._encode(tasks, piece.table, labels, draw, scale, at_least_one=False)
         positions = piece.positions if here.kept is None else piece.positions[here.kept]
         held = np.zeros(len(positions), dtype=bool)
         if self.rule is not None:

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 pa = pytest.importorskip("pyarrow", reason="an extra, and all of these tests are of it")
 import pyarrow.parquet as pq  # noqa: E402
+from skorch.callbacks import Callback  # noqa: E402
 
 from sk_mtl import ESMM, MMoE, SharedBottom  # noqa: E402
 from sk_mtl.categorical import Categories, Hashed  # noqa: E402
@@ -212,6 +213,26 @@ def test_sampled_negatives_are_the_same_in_every_epoch(folder):
     assert model.history_["train_loss"].notna().all()
 
 
+def test_rows_held_out_are_sampled_as_the_others(tmp_path):
+    frame = make_frame(4000)
+    frame["click"] = (np.arange(4000) % 2).astype(np.int8)
+    folder = write(tmp_path / "many", frame, group=500)
+    kinds = {"click": BinaryTask(negative_fraction=0.4)}
+    params = PLAIN | {"task_types": kinds, "validation_fraction": 0.25, "max_epochs": 1}
+
+    class Count(Callback):
+        def on_train_begin(self, net, X=None, **kwargs):
+            held = sum(batch.n_rows for batch in net.valid_batches)
+            self.n_ = len(X), held
+
+    count = Count()
+    model = SharedBottom(**params, callbacks=[count], random_state=0)
+    model.fit(source(folder, 3000, targets=["click"]))
+    # Of 2000 positives and 800 negatives that are kept.
+    assert count.n_[0] == pytest.approx(2800 * 0.75, rel=0.06)
+    assert count.n_[1] == pytest.approx(2800 * 0.25, rel=0.1)
+
+
 def test_class_weights(folder, frame):
     kinds = {"click": BinaryTask(class_weight="balanced")}
     params = PLAIN | {"task_types": kinds, "random_state": 0}
@@ -398,8 +419,6 @@ def test_a_file_that_breaks_while_training(folder, frame):
         def __init__(self):
             self.n = 0
 
-    from skorch.callbacks import Callback
-
     class BreakFile(Callback):
         def on_epoch_begin(self, net, **kwargs):
             if len(net.history) == 2:
@@ -501,8 +520,6 @@ def test_memory_does_not_grow_with_the_source(tmp_path):
     frame = make_frame(4000)
     folder = write(tmp_path / "many", frame, cuts=(), group=100)
     import gc
-
-    from skorch.callbacks import Callback
 
     from sk_mtl.data.rows import Rows
 
