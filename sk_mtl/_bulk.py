@@ -1,6 +1,7 @@
 """Scores, and predictions of rows that memory need not hold."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -10,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sk_mtl._prediction import PredictionMixin
-from sk_mtl._sources import SourceReader, place_of, refuse_beside
+from sk_mtl._sources import SourceReader, refuse_beside, telling_place
 from sk_mtl.data import ParquetSource, atomic_parquet, check_labels, check_rows
 from sk_mtl.data.frames import to_pandas
 from sk_mtl.tasks import Column
@@ -129,14 +130,9 @@ class BulkPredictionMixin(PredictionMixin):
             frame = to_pandas(table.select(names))
             # What was fitted to an array goes by positions.
             X = frame if hasattr(self, "feature_names_in_") else frame.to_numpy()
-            try:
+            with telling_place(view, partial(range_of, start, table)):
                 X = check_rows(self, X, self._fitted_.encoder.names_)
                 found = self._each_of(X, self._predictions)
-            except (TypeError, ValueError) as error:
-                if type(error) not in (TypeError, ValueError):
-                    raise
-                place = place_of(view, start, start + len(table))
-                raise type(error)(f"{error} {place}") from error
             arrays = [*(table[name] for name in columns), *map(pyarrow.array, found)]
             made = pyarrow.table(arrays, names=[*columns, *named])
             schema = made.schema if schema is None else schema
@@ -184,3 +180,8 @@ class BulkPredictionMixin(PredictionMixin):
         if pieces and pieces[0].weight is not None:
             weights = np.concatenate([labels.weight for labels in pieces])
         return self._score_labels(values, columns, weights)
+
+
+def range_of(start: int, table: Any) -> tuple[int, int]:
+    """Return the number of a table's first row, and of the row behind its last."""
+    return start, start + len(table)

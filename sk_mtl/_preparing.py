@@ -296,15 +296,21 @@ class PreparingMixin(NetMakingMixin):
         if held_out is not None:
             held_out = held_out if here.kept is None else held_out[here.kept]
             n_held_out = int(held_out.sum())
-        too_few = n - n_held_out < (2 if self.batch_norm else 1)
-        if too_few or (held_out is not None and n_held_out == 0):
-            raise ValueError(
-                f"{n} rows are too few: {n_held_out} would be held out (validation_fraction="
-                f"{self.validation_fraction}) and {n - n_held_out} left to train on."
-            )
+        fraction, holds_out = self.validation_fraction, held_out is not None
+        self._check_enough(n - n_held_out, n_held_out, fraction, holds_out=holds_out)
         if held_out is None:
             return None, None
         return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+    def _check_enough(
+        self, n: int, n_held_out: int, fraction: float | None, *, holds_out: bool
+    ) -> None:
+        """Refuse too few rows to train on, or none to hold out where some are wanted."""
+        if n < (2 if self.batch_norm else 1) or (holds_out and n_held_out == 0):
+            raise ValueError(
+                f"{n + n_held_out} rows are too few: {n_held_out} would be held out "
+                f"(validation_fraction={fraction}) and {n} left to train on."
+            )
 
     def _fit_encoder(
         self, here: Encoded, train: NDArray | None, before: Fitted | None, *, stream: bool

@@ -1,7 +1,7 @@
 """Rows of a source, some at a time, as an estimator takes them: checked, labelled, encoded."""
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -144,16 +144,10 @@ class SourceReader:
             return None
         return np.flatnonzero(y.notna().to_numpy())
 
-    @contextmanager
-    def placed(self) -> Iterator[None]:
+    def placed(self) -> AbstractContextManager[None]:
         """Say of an error about values in which rows of which file they stand."""
         self._place = None
-        try:
-            yield
-        except (TypeError, ValueError) as error:
-            if self._place is None or type(error) not in (TypeError, ValueError):
-                raise
-            raise type(error)(f"{error} {place_of(self.view, *self._place)}") from error
+        return telling_place(self.view, lambda: self._place)
 
     def pieces(
         self, order: Sequence[int] | None = None, skip: int = 0
@@ -312,11 +306,9 @@ class SourceReader:
             for part in map(self._encode, self.labels())
         ]
         labels = pd.concat([labels for labels, _ in found], ignore_index=True)
-        if all(weight is None for _, weight in found):
+        if not self.view.weights:
             return labels, None
-        shape = labels.shape[1:] or (1,)
-        full = [np.ones((len(y), *shape)) if w is None else w for y, w in found]
-        return labels, np.concatenate(full)
+        return labels, np.concatenate([weight for _, weight in found])
 
     def streamed(self, *, held: bool) -> StreamedRows:
         """Return the rows to train on, or those held out."""
@@ -331,6 +323,26 @@ class SourceReader:
             seed,
             (self.view.files, self.view.schema.names, held),
         )
+
+
+@contextmanager
+def telling_place(view: Any, where: Callable[[], tuple[int, int] | None]) -> Iterator[None]:
+    """Say of an error about values in which rows of a source they stand, as far as is known.
+
+    Parameters
+    ----------
+    view : ParquetView
+        The source's view.
+    where : callable
+        Returns the numbers of the first row looked at and of the one behind the last, or None.
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        place = where()
+        if place is None or type(error) not in (TypeError, ValueError):
+            raise
+        raise type(error)(f"{error} {place_of(view, *place)}") from error
 
 
 def place_of(view: Any, first: int, end: int) -> str:

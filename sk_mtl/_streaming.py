@@ -134,11 +134,7 @@ class StreamingMixin(PreparingMixin):
         reader.tasks, reader.seed, reader.rule = tasks, seed, rule
         reader.survey()
         n, n_held = (int(reader.sizes[held].sum()) for held in (False, True))
-        if n < (2 if self.batch_norm else 1) or (rule is not None and n_held == 0):
-            raise ValueError(
-                f"{n + n_held} rows are too few: {n_held} would be held out (validation_fraction="
-                f"{fraction}) and {n} left to train on."
-            )
+        self._check_enough(n, n_held, fraction, holds_out=rule is not None)
         if before is None:
             encoder = FeatureEncoder(self._column_encoders()).fit_stream(reader.tables())
         else:
@@ -154,12 +150,14 @@ class StreamingMixin(PreparingMixin):
         tasks = make_tasks_stream(pieces, kinds, known)
         self._check_tasks(tasks)
         told: list[int] = []
-        complete = [
-            self._complete_labels(tasks, own.labels, told) is own.labels for own in reader.labels()
-        ]
+        complete = True
+        for own in reader.labels():
+            complete &= self._complete_labels(tasks, own.labels, told) is own.labels
+            if not told:
+                break  # no label implies another here
         if sum(told):
             self._tell_contradictions(tasks, sum(told))
-        if not all(complete):  # implied labels count in the weights of classes
+        if not complete:  # implied labels count in the weights of classes
             completed = (self._complete_labels(tasks, own.labels, []) for own in reader.labels())
             pieces = ((labels.columns, labels.weight) for labels in completed)
             tasks = make_tasks_stream(pieces, kinds, known)
