@@ -1,7 +1,7 @@
 """Measures large embedding tables under Adam and row-wise Adagrad: memory, step, AUC.
 
 Memory is the most that a fit holds, beside what the process held after a small fit; each fit has a
-process of its own. *Arithmetic* is the formula of docs/engines.md. A step is the optimizer's alone:
+process of its own. *Arithmetic* is the formula of docs/guide/engines.md. A step is the optimizer's alone:
 a table's gradient of one batch. Ids are generated: labels of two tasks read factors of users and
 items and their product.
 """
@@ -89,7 +89,7 @@ def measure_fit(name: str, slots: int, width: int, stops: bool) -> float:
 
 
 def arithmetic(name: str, slots: int, width: int, stops: bool) -> float:
-    """Return what docs/engines.md says of it."""
+    """Return what docs/guide/engines.md says of it."""
     state = 12 * width if name == "adam" else 4 * width + 4
     state += 1  # a hashed slot has a mark of whether training showed it
     copies = stops + (state * slots <= KEPT_BYTES)

@@ -1,4 +1,4 @@
-"""What docs/deployment.md says of Dask, Ray and Spark: its own code, and partitions of any kind.
+"""What docs/guide/deployment.md says of Dask, Ray and Spark: its own code, and partitions of any kind.
 
 Dask and Ray run as scripts in processes of their own, as users run them: Ray replaces `print`, both
 start processes, and what these leave open when they end would be warnings in other tests.
@@ -29,7 +29,7 @@ ATOL = 1e-6
 
 def run_script(folder, kind, marker, extra, names):
     """Run the page's block of a kind with lines of our own after one of its lines; return names."""
-    (code,) = blocks(f"python {kind}", "deployment.md")
+    (code,) = blocks(f"python {kind}", "guide/deployment.md")
     (line,) = [line for line in code.splitlines(keepends=True) if marker in line]
     indent = line[: len(line) - len(line.lstrip())]
     more = extra.strip().splitlines()
@@ -209,8 +209,8 @@ def test_scoring_with_spark(tmp_path, monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
     names = page_names()
-    (code,) = blocks("python spark", "deployment.md")
-    exec(compile(code, "deployment.md", "exec"), names)
+    (code,) = blocks("python spark", "guide/deployment.md")
+    exec(compile(code, "guide/deployment.md", "exec"), names)
     offline = predict_frame(names["pipeline"], names["X"], "predict_proba")
     assert names["probabilities"].columns.tolist() == offline.columns.tolist()
     assert np.allclose(names["probabilities"], offline, rtol=0, atol=ATOL)

@@ -1,4 +1,4 @@
-"""What docs/deployment.md says of MLflow: its own code, with a store in a folder of the test."""
+"""What docs/guide/deployment.md says of MLflow: its own code, with a store in a folder of the test."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ def test_a_pipeline_and_its_history_go_through_mlflow(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="an extra; the page's section needs it")
     monkeypatch.chdir(tmp_path)
     names = page_names()
-    (code,) = blocks("python mlflow", "deployment.md")
-    exec(compile(code, "deployment.md", "exec"), names)
+    (code,) = blocks("python mlflow", "guide/deployment.md")
+    exec(compile(code, "guide/deployment.md", "exec"), names)
     pipeline, X = names["pipeline"], names["X"]
     assert np.array_equal(names["probabilities"], pipeline.predict_proba(X))
     again = mlflow.sklearn.load_model(names["info"].model_uri)

@@ -1,4 +1,4 @@
-"""What docs/deployment.md says of a server: its own app under load; and predictions in threads."""
+"""What docs/guide/deployment.md says of a server: its own app under load; and predictions in threads."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_a_server_answers_four_clients(tmp_path, monkeypatch):
         pytest.importorskip(package, reason="an extra; the page's section needs it")
     monkeypatch.chdir(tmp_path)
     names = page_names()  # it writes census.joblib, which the app loads
-    (code,) = blocks("python server", "deployment.md")
+    (code,) = blocks("python server", "guide/deployment.md")
     (tmp_path / "app.py").write_text(code, encoding="utf-8")
     X = names["X"]
     assert X.isna().any().any()
