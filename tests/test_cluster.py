@@ -1,4 +1,4 @@
-"""What docs/guide/deployment.md says of Dask, Ray and Spark: its own code, and partitions of any kind.
+"""What guide/deployment.md says of Dask, Ray and Spark: its own code, and partitions of any kind.
 
 Dask and Ray run as scripts in processes of their own, as users run them: Ray replaces `print`, both
 start processes, and what these leave open when they end would be warnings in other tests.

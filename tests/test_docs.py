@@ -1,8 +1,8 @@
 """The code on the site's pages runs, page by page, block by block.
 
-A block of ``python`` is executed, one of ``pycon`` is a doctest; both share the page's names. Blocks
-with a further word (``python server``) are other tests' or, with ``peer``, another library's.
-The gallery is run by Sphinx.
+A block of ``python`` is executed, one of ``pycon`` is a doctest; both share the page's names.
+Blocks with a further word (``python server``) are other tests' or, with ``peer``, another
+library's. The gallery is run by Sphinx.
 """
 
 import doctest

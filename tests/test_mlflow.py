@@ -1,4 +1,4 @@
-"""What docs/guide/deployment.md says of MLflow: its own code, with a store in a folder of the test."""
+"""What guide/deployment.md says of MLflow: its own code, with a store in a folder of the test."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What docs/guide/deployment.md says of a server: its own app under load; and predictions in threads."""
+"""What guide/deployment.md says of a server: its own app under load; and predictions in threads."""
 
 import json
 import os
