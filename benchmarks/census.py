@@ -75,6 +75,6 @@ def run(runs: int, quick: bool) -> Report:
             )
             report.findings.append(f"{group}, {name} against the trees: {gaps}.")
         header = ["model", *Y, *(f"{task}, seed, full data" for task in Y)]
-        report.sections.append(f"### {group}\n\n{table(header, rows)}")
+        report.sections.append(f"## {group}\n\n{table(header, rows)}")
     report.sections.append(f"AUC, mean ± standard deviation of {runs} random states.")
     return report

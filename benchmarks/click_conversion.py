@@ -73,7 +73,7 @@ def run(runs: int, quick: bool) -> Report:
         ]
         ours, theirs = arrays.values()
         report.sections.append(
-            f"### confounding {confounding}, click rate {click_rate}\n\n"
+            f"## confounding {confounding}, click rate {click_rate}\n\n"
             + table(["model", *MEASURES], lines)
         )
         for m, (measured, best) in enumerate(MEASURES.items()):

@@ -120,7 +120,7 @@ def run(runs: int, quick: bool) -> Report:
     for title, label, cases in (("tasks", 1, tasks), ("rows", 0, rows)):
         lines = [_line(found, case, f"{case[label]:,}") for case in cases]
         header = [title, "AUC", "trees", "seconds", "trees", "ratio", "MiB", "trees"]
-        report.sections.append(f"### Growth in {title}\n\n{table(header, lines)}")
+        report.sections.append(f"## Growth in {title}\n\n{table(header, lines)}")
         ours, trees = (
             [np.mean([f.seconds for f in found[case, who]]) for case in (cases[0], cases[-1])]
             for who in ("SharedBottom", "HistGradientBoosting")

@@ -2,8 +2,8 @@
 
 Memory is the most that a fit holds, beside what the process held after a small fit; each fit has a
 process of its own. *Arithmetic* is the formula of docs/guide/engines.md. A step is the optimizer's
-alone: a table's gradient of one batch. Ids are generated: labels of two tasks read factors of users and
-items and their product.
+alone: a table's gradient of one batch. Ids are generated: labels of two tasks read factors of
+users and items and their product.
 """
 
 import sys
