@@ -68,6 +68,11 @@ def run(
     if not no_ablation:
         report.sections.append(_ablation([n for n in scores if SETS[n].choosing], quick))
     report.findings = _findings(scores)
+    if not quick:
+        from benchmarks.defaults.picture import PICTURE, draw  # which is a program too
+
+        draw(_by_set(scores))
+        report.sections.insert(2, f"![gain of each model, set by set]({PICTURE})")
     return report
 
 
