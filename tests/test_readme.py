@@ -1,4 +1,4 @@
-"""The README's code runs, its commands are there, and it names what exists."""
+"""The READMEs' code runs, their commands are there, and they name what exists."""
 
 import re
 from pathlib import Path
@@ -11,6 +11,12 @@ from sk_mtl.base import MultiTaskEstimator
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+READMES = pytest.mark.parametrize("text", [README, CHINESE], ids=["en", "zh"])
+
+
+def without_comments(code):
+    return re.sub(r" *#.*", "", code)
 
 
 def test_example_runs(tmp_path, monkeypatch):
@@ -23,6 +29,13 @@ def test_example_runs(tmp_path, monkeypatch):
     assert saved[-1].n_experts in (4, 8)
 
 
+def test_the_chinese_example_is_the_same():
+    english, chinese = (
+        re.findall(r"```\w*\n.*?```", t, flags=re.DOTALL) for t in (README, CHINESE)
+    )
+    assert list(map(without_comments, english)) == list(map(without_comments, chinese))
+
+
 @pytest.mark.parametrize("name", ["main", "tests"])
 def test_commands_stand_behind_their_markers(name):
     (command,) = re.findall(rf"<!-- {name} -->\n```\n(.*?)\n```", README, flags=re.DOTALL)
@@ -30,13 +43,15 @@ def test_commands_stand_behind_their_markers(name):
     assert command.startswith("python3 -m venv .venv && .venv/bin/pip install")
 
 
-def test_every_architecture_is_in_the_table():
+@READMES
+def test_every_architecture_is_in_the_table(text):
     for name in sk_mtl.__all__:
         member = getattr(sk_mtl, name)
         if isinstance(member, type) and issubclass(member, MultiTaskEstimator):
-            assert re.search(rf"^\| `{name}` \|", README, flags=re.MULTILINE), name
+            assert re.search(rf"^\| `{name}` \|", text, flags=re.MULTILINE), name
 
 
-def test_links_into_the_repository_lead_somewhere():
-    for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
+@READMES
+def test_links_into_the_repository_lead_somewhere(text):
+    for target in re.findall(r"\]\(([^)h][^)]*)\)", text):
         assert (ROOT / target.partition("#")[0]).exists(), target
