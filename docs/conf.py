@@ -31,6 +31,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "sphinx-mathjax-offline",  # formulas show without a network
+    "sk_mtl_api",
     "sk_mtl_docs",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
@@ -46,6 +47,7 @@ autodoc_typehints = "none"  # numpydoc's sections hold the types
 autodoc_member_order = "groupwise"
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
+toc_object_entries_show_parents = "hide"
 templates_path = ["_templates"]
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "

@@ -17,6 +17,8 @@ from sklearn.utils._param_validation import (
 )
 from sklearn.utils.validation import _check_sample_weight
 
+from sk_mtl._version import SITE
+
 try:
     from sklearn.callback import CallbackSupportMixin, with_callbacks
 except ImportError:  # scikit-learn before 1.9 has no callbacks to report to
@@ -27,6 +29,16 @@ except ImportError:  # scikit-learn before 1.9 has no callbacks to report to
     def with_callbacks(method: Callable) -> Callable:
         """Return the method as it is."""
         return method
+
+
+class PageMixin:
+    """The question mark of an estimator's HTML view leads to its page of the API reference.
+
+    Of a class outside of this package it leads nowhere.
+    """
+
+    _doc_link_module = "sk_mtl"
+    _doc_link_template = f"{SITE}/api/generated/sk_mtl.{{estimator_name}}.html"
 
 
 def with_labels(scorer: Any, labels: Any) -> Any:
@@ -55,6 +67,7 @@ __all__ = [
     "Interval",
     "InvalidParameterError",
     "MetadataRequest",
+    "PageMixin",
     "StrOptions",
     "_BaseKFold",
     "_check_sample_weight",

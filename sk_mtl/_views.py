@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import ClassifierTags, RegressorTags, Tags, get_tags
 from sklearn.utils.metaestimators import available_if
 
+from sk_mtl._compat import PageMixin
 from sk_mtl.tasks import Task
 
 MOST_OBJECTS = 10_000
@@ -69,7 +70,7 @@ def _is_classification(view: "TaskView") -> bool:
     return view._task().classes_ is not None
 
 
-class TaskView(BaseEstimator):
+class TaskView(PageMixin, BaseEstimator):
     """A light view of one task of a fitted multi-task estimator.
 
     It is a fitted scikit-learn classifier or regressor with a single target, for tools that know

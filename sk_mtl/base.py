@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from sk_mtl._compat import CallbackSupportMixin, Interval, StrOptions, with_callbacks
+from sk_mtl._compat import CallbackSupportMixin, Interval, PageMixin, StrOptions, with_callbacks
 from sk_mtl._fitting import FittingMixin, Tasks
 from sk_mtl._params import (
     AT_LEAST_ONE,
@@ -71,7 +71,7 @@ NUMBERS = ["auto", ("standardize", "quantile"), ("standardize", "piecewise")]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class MultiTaskEstimator(CallbackSupportMixin, PersistenceMixin, FittingMixin):
+class MultiTaskEstimator(PageMixin, CallbackSupportMixin, PersistenceMixin, FittingMixin):
     """A multi-task network as a scikit-learn estimator: what all architectures share.
 
     A subclass adds its parameters as fields and builds its bottom; see

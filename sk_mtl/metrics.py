@@ -15,6 +15,16 @@ from sk_mtl._compat import MetadataRequest, _safe_indexing, with_labels
 from sk_mtl._views import TaskView, find_multi_task
 from sk_mtl.data import FITTED, check_weight, read_targets
 
+__all__ = [
+    "MultiTaskScorer",
+    "TaskScorer",
+    "multi_task_report",
+    "multi_task_scorer",
+    "relative_gain",
+    "task_scorer",
+    "task_scorers",
+]
+
 REPORTED = {
     "binary": ["roc_auc", "average_precision", "accuracy", "neg_log_loss", "neg_brier_score"],
     "multiclass": ["accuracy", "f1_macro", "roc_auc_ovr", "neg_log_loss"],

@@ -34,6 +34,8 @@ from sk_mtl.balancing import LossBalancer
 from sk_mtl.data import ColumnEncoder, FeatureEncoder, Held, HoldOut
 from sk_mtl.nn import undrawn
 
+__all__ = ["ModelFileError", "load", "save", "trusted_types"]
+
 FORMAT = 2
 """Version of the file format of `save`."""
 

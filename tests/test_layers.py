@@ -19,7 +19,7 @@ LAYERS = {
     # always
     "_version": (set(), set()),
     "_checks": (set(), set()),
-    "_compat": ({"sklearn"}, set()),
+    "_compat": ({"sklearn"}, {"_version"}),
     "_files": ({"safetensors", "torch"}, set()),
     "nn": ({"torch"}, set()),
     "balancing": ({"torch", "torchjd"}, set()),
@@ -33,7 +33,7 @@ LAYERS = {
     "_training": ({"torch", "skorch", "numpy"}, {"balancing", "data", "nn", "tasks"}),
     "_params": ({"numpy"}, {"_compat", "data"}),
     "_reporting": (set(), set()),
-    "_views": ({"numpy", "pandas", "sklearn"}, {"tasks"}),
+    "_views": ({"numpy", "pandas", "sklearn"}, {"_compat", "tasks"}),
     "_encoding": ({"numpy"}, {"data"}),
     "_prediction": (
         SCIENCE | {"torch"},

@@ -138,8 +138,9 @@ class DSelectGates(nn.Module):
 
     Parameters
     ----------
-    n_gates, in_features, n_experts, units, streams, experts, balance, activation, n_members, \
-    generator
+    n_gates, in_features, n_experts, units, streams
+        As in `Gates`.
+    experts, balance, activation, n_members, generator
         As in `Gates`.
     n_selectors, conditioned, gamma, entropy
         As in `DSelectK`.

@@ -1,0 +1,63 @@
+"""The API reference: which members a page shows, its gallery examples, and links that lead there."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from public_names import is_ours, other_names
+from sphinx_gallery.directives import MiniGallery
+
+PLUMBING = re.compile("get_params|get_metadata_routing|set_callbacks|set_.*_request|_.*")
+"""Methods that every estimator of scikit-learn has, and private ones."""
+
+
+def skip_member(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool:
+    """Leave out what a class has from scikit-learn or torch, and fields: those are parameters."""
+    thing = thing.fget if isinstance(thing, property) else thing
+    return skip or not callable(thing) or not is_ours(thing) or bool(PLUMBING.fullmatch(name))
+
+
+class GalleryUses(MiniGallery):
+    """The gallery examples that use a name, under a heading; nothing if there are none."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the heading and the examples."""
+        config = self.state.document.settings.env.config.sphinx_gallery_conf
+        path = Path(config["src_dir"], config["backreferences_dir"], "backreferences_all.json")
+        uses = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not uses.get(self.arguments[0]):
+            return []
+        return [nodes.rubric(text="In the gallery"), *super().run()]
+
+
+class Links:
+    """Lead names that Sphinx does not find to the page of their home."""
+
+    def __init__(self) -> None:
+        self.names = other_names()
+
+    def __call__(self, app: Any, env: Any, node: Any, text: Any) -> Any:
+        """Return a reference, or None if the name is none of ours."""
+        if node.get("refdomain") != "py":
+            return None
+        first, members = node["reftarget"], ""
+        while first not in self.names:
+            first, dot, member = first.rpartition(".")
+            if not dot:
+                return None
+            members = f".{member}{members}"
+        target = self.names[first] + members
+        if target == node["reftarget"]:
+            return None
+        domain = env.get_domain("py")
+        return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, text)
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register the three."""
+    app.add_directive("gallery-uses", GalleryUses)
+    app.connect("autodoc-skip-member", skip_member)
+    app.connect("missing-reference", Links())
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
