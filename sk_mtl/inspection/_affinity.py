@@ -198,6 +198,8 @@ class TaskAffinityDisplay:
         The figure drawn on.
     ax_ : matplotlib Axes
         The axes drawn on.
+    image_ : matplotlib AxesImage
+        The heat map.
     """
 
     def __init__(self, affinity: pd.DataFrame) -> None:
@@ -261,6 +263,6 @@ class TaskAffinityDisplay:
         if len(between) > 1:
             np.fill_diagonal(between, np.nan)
         limit = float(np.max(between, where=~np.isnan(between), initial=0.0)) or 1.0
-        self.ax_ = draw_matrix(self.affinity, ax, limit=limit, title="task affinity", form=".2g")
-        self.figure_ = self.ax_.figure
+        self.image_ = draw_matrix(self.affinity, ax, limit=limit, title="task affinity", form=".2g")
+        self.ax_, self.figure_ = self.image_.axes, self.image_.figure
         return self

@@ -162,6 +162,8 @@ class GradientConflictDisplay:
         The figure drawn on.
     ax_ : matplotlib Axes
         The axes drawn on.
+    image_ : matplotlib AxesImage
+        The heat map.
     """
 
     def __init__(self, cosine: pd.DataFrame, layer: str | None = None) -> None:
@@ -215,6 +217,6 @@ class GradientConflictDisplay:
         GradientConflictDisplay
         """
         title = "cosine of gradients" + ("" if self.layer is None else f"\n{self.layer}")
-        self.ax_ = draw_matrix(self.cosine, ax, limit=1.0, title=title, form=".2f")
-        self.figure_ = self.ax_.figure
+        self.image_ = draw_matrix(self.cosine, ax, limit=1.0, title=title, form=".2f")
+        self.ax_, self.figure_ = self.image_.axes, self.image_.figure
         return self

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sk_mtl._checks import check_number
 from sk_mtl.base import MultiTaskEstimator
-from sk_mtl.inspection._gates import axes_by_level, run_gates
+from sk_mtl.inspection._gates import run_gates
+from sk_mtl.inspection._style import COLORS, GRAY, WIDTH, given_axes, make_axes
 
 
 def expert_use(
@@ -111,8 +112,14 @@ def _entropy(weights: NDArray) -> NDArray:
     return -(weights * logs).sum(axis=-1)
 
 
+MOST_TICKS = 16
+"""Experts above which their names would run into each other, and are turned."""
+
+
 class ExpertUseDisplay:
     """Bars of each expert's load, by task; dead experts are marked.
+
+    Where all gates of a level read as many experts, a dotted line shows an even load.
 
     Parameters
     ----------
@@ -176,12 +183,10 @@ class ExpertUseDisplay:
             If there are fewer axes than levels.
         """
         levels = list(self.use.groupby("level"))
-        self.axes_ = axes_by_level(axes, len(levels), (5.0, 3.0))
-        if len(self.axes_) < len(levels):
-            raise ValueError(
-                f"`axes` has {len(self.axes_)} axes and there are {len(levels)} levels; pass one "
-                "for each."
-            )
+        given = given_axes(axes, len(levels), "levels")
+        n_bars = max(len(use) for _, use in levels)
+        across = float(np.clip(2.0 + 0.15 * n_bars, 6.4, WIDTH))
+        self.axes_ = given or make_axes(len(levels), 1, across, 3.2)
         self.figure_ = self.axes_[0].figure
         for ax, (level, use) in zip(self.axes_, levels, strict=False):
             loads = use.pivot(index=["member", "expert"], columns="task", values="load")
@@ -190,16 +195,32 @@ class ExpertUseDisplay:
             width = 0.8 / loads.shape[1]
             for position, task in enumerate(loads):
                 left = np.arange(len(loads)) + (position - (loads.shape[1] - 1) / 2) * width
-                ax.bar(left, loads[task].fillna(0.0), width, label=task)
+                color = COLORS[position % len(COLORS)]
+                ax.bar(left, loads[task].fillna(0.0), width, label=task, color=color)
             several = use["member"].nunique() > 1
             names = [
                 (f"{member}.{expert}" if several else f"{expert}")
                 + ("\ndead" if dead[member, expert] else "")
                 for member, expert in loads.index
             ]
-            ax.set_xticks(range(len(loads)), names)
+            rotation = 90 if len(names) > MOST_TICKS else 0
+            ax.set_xticks(range(len(loads)), names, rotation=rotation)
+            self._mark_even(ax, use)
             ax.set_xlabel("member.expert" if several else "expert")
             ax.set_ylabel("load")
             ax.set_title("load of experts" + (f", level {level}" if len(levels) > 1 else ""))
-            ax.legend()
+            n_across = 1 if loads.shape[1] < 12 else 2
+            # Lines come first in a legend if nothing else is said; here last.
+            entries = [*ax.containers, *ax.lines]
+            ax.legend(
+                handles=entries, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9,
+                frameon=False, ncols=n_across,
+            )  # fmt: skip
         return self
+
+    def _mark_even(self, ax: Any, use: pd.DataFrame) -> None:
+        """Draw what each expert's load would be if all were used alike, where that is one load."""
+        sizes = use.groupby(["task", "member"]).size().unique()
+        if len(sizes) == 1:
+            style = {"color": GRAY, "linestyle": ":", "linewidth": 1.0}
+            ax.axhline(1 / sizes[0], label="even load", **style)

@@ -12,9 +12,6 @@ from sk_mtl._training import predict_logits
 from sk_mtl.base import MultiTaskEstimator
 from sk_mtl.data import Rows
 
-MOST_NUMBERS = 32
-"""How many numbers a row of a heat map may show before they run into each other."""
-
 
 class GateOutput(NamedTuple):
     """What one gate gave for some rows."""
@@ -112,6 +109,7 @@ def gate_weights(estimator: MultiTaskEstimator, X: ArrayLike) -> dict[str, list[
     See Also
     --------
     expert_use : How much each expert is used, over all rows.
+    GateDisplay : Pictures of their means, of all rows or by the values of a column.
 
     Examples
     --------
@@ -126,106 +124,12 @@ def gate_weights(estimator: MultiTaskEstimator, X: ArrayLike) -> dict[str, list[
     """
     weights: dict[str, list[NDArray]] = {}
     for gate in run_gates(estimator, X):
-        weights.setdefault(gate.stream, []).append(_side_by_side(gate))
+        weights.setdefault(gate.stream, []).append(side_by_side(gate))
     return weights
 
 
-def _side_by_side(gate: GateOutput) -> NDArray:
+def side_by_side(gate: GateOutput) -> NDArray:
     """Return the weights of all members in a row, each by its share in their mean."""
     n_members = gate.weights.shape[1]
     flat = gate.weights.reshape(len(gate.weights), -1)
     return flat if n_members == 1 or gate.experts is None else flat / n_members
-
-
-def axes_by_level(axes: Any, n_levels: int, size: tuple[float, float]) -> list[Any]:
-    """Return the axes to draw on as a list: those given, or one of a size in inches per level."""
-    if axes is None:
-        import matplotlib.pyplot as plt
-
-        whole = size[0] * n_levels, size[1]
-        _, axes = plt.subplots(1, n_levels, figsize=whole, squeeze=False, layout="constrained")
-    return list(np.atleast_1d(np.asarray(axes, dtype=object)).ravel())
-
-
-class GateDisplay:
-    """Heat map of the mean weight of each expert in each task's gate.
-
-    Parameters
-    ----------
-    means : dict of str to list of (ndarray of shape (n_experts,) or None)
-        Mean weights, by task and level; None where a task has no gate.
-    what : str, default="expert"
-        What the gates weigh.
-
-    Attributes
-    ----------
-    figure_ : matplotlib Figure
-        The figure drawn on.
-    axes_ : list of matplotlib Axes
-        One per level.
-    """
-
-    def __init__(self, means: dict[str, list[NDArray | None]], what: str = "expert") -> None:
-        self.means, self.what = means, what
-
-    @classmethod
-    def from_estimator(
-        cls, estimator: MultiTaskEstimator, X: ArrayLike, *, axes: Any = None
-    ) -> "GateDisplay":
-        """Compute the gates' weights as `gate_weights` does, and draw their means.
-
-        Parameters
-        ----------
-        estimator : MultiTaskEstimator
-            A fitted estimator with gates.
-        X : {array-like, dataframe, CSR matrix} of shape (n_samples, n_features)
-            The rows to average over.
-        axes : matplotlib Axes or list of Axes, default=None
-            Where to draw, one per level; a new figure if None.
-
-        Returns
-        -------
-        GateDisplay
-        """
-        gates = run_gates(estimator, X)
-        n_levels = max(gate.level for gate in gates)
-        means: dict[str, list[NDArray | None]] = {g.stream: [None] * n_levels for g in gates}
-        for gate in gates:
-            means[gate.stream][gate.level - 1] = _side_by_side(gate).mean(axis=0)
-        what = "unit" if any(gate.experts is None for gate in gates) else "expert"
-        return cls(means, what).plot(axes=axes)
-
-    def plot(self, *, axes: Any = None) -> "GateDisplay":
-        """Draw one heat map per level, tasks down and experts across.
-
-        Parameters
-        ----------
-        axes : matplotlib Axes or list of Axes, default=None
-            Where to draw; a new figure if None.
-
-        Returns
-        -------
-        GateDisplay
-        """
-        n_levels = max(len(levels) for levels in self.means.values())
-        self.axes_ = axes_by_level(axes, n_levels, (4.5, 2.5))
-        self.figure_ = self.axes_[0].figure
-        for level, ax in enumerate(self.axes_[:n_levels]):
-            of_level = ((n, m[level]) for n, m in self.means.items() if len(m) > level)
-            rows = {name: mean for name, mean in of_level if mean is not None}
-            width = max(map(len, rows.values()))
-            grid = np.full((len(rows), width), np.nan)
-            for position, mean in enumerate(rows.values()):
-                grid[position, : len(mean)] = mean
-            image = ax.imshow(grid, aspect="auto", cmap="viridis", vmin=0.0)
-            for (row, column), value in np.ndenumerate(grid):
-                if width <= MOST_NUMBERS and not np.isnan(value):
-                    color = "white" if value < np.nanmax(grid) / 2 else "black"
-                    ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=color)
-            ax.set_yticks(range(len(rows)), list(rows))
-            if width <= MOST_NUMBERS:
-                ax.set_xticks(range(width))
-            ax.set_xlabel(self.what)
-            ax.set_title("mean gate weight" + (f", level {level + 1}" if n_levels > 1 else ""))
-            self.figure_.colorbar(image, ax=ax)
-        return self
