@@ -61,7 +61,8 @@ def group_rows(estimator: MultiTaskEstimator, X: Any, by: Any, n_values: Any) ->
         name, values = str(by), table.column(table.names.index(by))
     else:
         name = str(getattr(by, "name", None) or "value")
-        values = pd.Series(by if isinstance(by, pd.Series) else list(by))
+        is_column = isinstance(by, pd.Series | pd.Index | pd.Categorical | np.ndarray)
+        values = pd.Series(by if is_column else list(by))
         if len(values) != len(table):
             raise ValueError(
                 f"`by` has {len(values)} values and X has {len(table)} rows; pass a value for each."

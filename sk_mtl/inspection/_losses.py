@@ -198,7 +198,9 @@ def restored_epoch(estimator: MultiTaskEstimator) -> int | None:
     """
     history, net, fitted = estimator.history_, estimator.net_, estimator._fitted_
     params = fitted.params
-    watched = params["monitor"] if isinstance(params["monitor"], str) else "valid_score"
+    # A file may lack a scorer that was watched; the history has what it gave.
+    is_scored = "valid_score" in history and not np.isnan(history["valid_score"].iloc[-1])
+    watched = "valid_score" if is_scored else params["monitor"]
     best = next((c for _, c in net.callbacks_ if isinstance(c, RestoreBest)), None)
     if best is not None:
         before = len(history) - len(net.history)  # epochs of the fits before a warm start
