@@ -7,6 +7,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 STUDY = Path(__file__).parent.parent / "results" / "architectures.md"
+MINUS = "\N{MINUS SIGN}"
 CAPTION = "Gain over SingleTask in %: the mean of five seeds ± their standard deviation"
 
 
@@ -20,7 +21,9 @@ def gains() -> dict[str, dict[str, str]]:
         if not line.startswith("|"):
             break
         name, _, *values = _cells(line)
-        found[name] = {of: value for of, value in zip(sets, values, strict=True) if value}
+        found[name] = {
+            of: value.replace("-", MINUS) for of, value in zip(sets, values, strict=True) if value
+        }
     return found
 
 
@@ -51,7 +54,7 @@ def _table(head: list[str], rows: list[list[str]], caption: str) -> nodes.table:
     group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in head), cols=len(head))
     group += nodes.thead("", _row(head))
     group += nodes.tbody("", *map(_row, rows))
-    return nodes.table("", nodes.title(text=caption), group)
+    return nodes.table("", nodes.title(text=caption), group, classes=["figures"])
 
 
 def _row(cells: list[str]) -> nodes.row:
