@@ -31,6 +31,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "sphinx-mathjax-offline",  # formulas show without a network
+    "diagrams",
     "sk_mtl_api",
     "sk_mtl_docs",
 ]

@@ -94,7 +94,7 @@ LAYERS = {
     ),
     "inspection": (
         {"matplotlib", "numpy", "pandas", "sklearn", "torch"},
-        {"_training", "balancing", "base", "data", "nn", "tasks"},
+        {"_training", "_views", "balancing", "base", "data", "nn", "tasks"},
     ),
     "datasets": (SCIENCE, set()),
     "__init__": (

@@ -1,5 +1,6 @@
-"""What a fitted network does: numbers, and matplotlib displays of them.
+"""What a network is and does: diagrams, numbers, and matplotlib displays of them.
 
+- The network itself: `draw`, `Diagram`.
 - Experts: `gate_weights`, `GateDisplay`; `expert_use`, `ExpertUseDisplay`.
 - What a task takes from another: `stitch_weights`.
 - Steps of a chain: `transfer_weights`.
@@ -14,6 +15,7 @@ from sk_mtl.inspection._affinity import TaskAffinityDisplay, task_affinity
 from sk_mtl.inspection._balance import BalanceDisplay
 from sk_mtl.inspection._calibration import TaskCalibrationDisplay
 from sk_mtl.inspection._conflict import GradientConflictDisplay, gradient_conflict
+from sk_mtl.inspection._diagram import Diagram, draw
 from sk_mtl.inspection._embedding_display import EmbeddingDisplay
 from sk_mtl.inspection._embeddings import embedding_neighbors, embedding_vectors
 from sk_mtl.inspection._experts import ExpertUseDisplay, expert_use
@@ -25,6 +27,7 @@ from sk_mtl.inspection._transfers import transfer_weights
 
 __all__ = [
     "BalanceDisplay",
+    "Diagram",
     "EmbeddingDisplay",
     "ExpertUseDisplay",
     "GateDisplay",
@@ -32,6 +35,7 @@ __all__ = [
     "LossDisplay",
     "TaskAffinityDisplay",
     "TaskCalibrationDisplay",
+    "draw",
     "embedding_neighbors",
     "embedding_vectors",
     "expert_use",
