@@ -93,4 +93,4 @@ html_theme_options = {
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
 html_context = {"default_mode": "auto"}
-html_sidebars = {"index": [], "zh/index": []}
+html_sidebars = {"index": [], "install": [], "why": [], "zh/index": []}
