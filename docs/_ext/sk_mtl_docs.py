@@ -38,14 +38,14 @@ class ArchitectureResults(SphinxDirective):
     final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
-        """Return the table: a row per set, a column per contestant."""
+        """Return the table: a row per set of the first contestant, a column per contestant."""
         self.env.note_dependency(str(STUDY))
         study = gains()
         names = [name.strip() for name in self.arguments[0].split(";")]
         unknown = [name for name in names if name not in study]
         if unknown:
             raise self.error(f"{STUDY.name} has no {unknown}; it has {list(study)}")
-        sets = [of for of in study["SharedBottom"] if any(of in study[name] for name in names)]
+        sets = list(study[names[0]])
         rows = [[of, *(study[name].get(of, "") for name in names)] for of in sets]
         return [_table(["set", *names], rows, CAPTION)]
 
