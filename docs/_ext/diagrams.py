@@ -18,6 +18,8 @@ SOURCES = [
 ]
 """What a diagram follows from: a page is written anew when one of these files changes."""
 
+LEGEND = "A part in color is trained by that task's loss alone, a gray one by several."
+
 
 class ArchitectureDiagram(SphinxDirective):
     """The diagram of an estimator: ``{architecture-diagram} MMoE(n_experts=3)``.
@@ -49,8 +51,8 @@ class ArchitectureDiagram(SphinxDirective):
             svg = draw(eval(expression, names), **options).svg
         except Exception as error:
             raise self.error(f"no diagram of {expression}: {error}") from error
-        caption = escape(self.options.get("caption", ""))
-        below = f"<figcaption>{caption}</figcaption>" if caption else ""
+        caption = escape(" ".join([self.options.get("caption", ""), LEGEND]).strip())
+        below = f"<figcaption>{caption}</figcaption>"
         figure = (
             '<figure class="sk-mtl-figure" style="margin:1rem 0;overflow-x:auto" tabindex="0">'
             f"{svg}{below}</figure>"

@@ -1,12 +1,13 @@
 """Where boxes stand: in columns from the input to the outputs, and in each from top to bottom."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 from sk_mtl.inspection._diagram.folding import Box, Link, Picture
 
-LATE = ("gate", "expert", "plus")
+LATE = ("gate", "expert", "plus", "tower", "head")
 """Kinds that stand beside what they are for, however early they could be computed."""
 
 WIDEST = 900.0
@@ -14,6 +15,8 @@ MARGIN = 8.0
 BETWEEN = 13.0
 CIRCLE = 24.0
 HEADING = 24.0
+PASSING = 4.0
+"""How much more than others a link through several columns wants to be straight."""
 
 
 @dataclass(eq=False)
@@ -87,9 +90,11 @@ def arrange(picture: Picture, n_tasks: int) -> Arranged:
     n_tasks : int
         Number of outputs.
     """
+    n_read = Counter(link.target for link in picture.links)
     for box in picture.boxes:
-        _measure(box)
+        _measure(box, n_read[box])
     _set_columns(picture)
+    _even_out(picture.boxes)
     spots, routes = _spots(picture, n_tasks)
     columns = _order(spots)
     lefts, widths, width = _across(picture, columns)
@@ -108,13 +113,23 @@ def arrange(picture: Picture, n_tasks: int) -> Arranged:
     return Arranged(picture, routes, bands, lefts, widths, width, bottom + MARGIN)
 
 
-def _measure(box: Box) -> None:
+def _measure(box: Box, n_read: int) -> None:
     if box.is_circle:
-        box.width = box.height = CIRCLE
+        box.width, box.height = CIRCLE, min(max(CIRCLE, 5.0 * n_read + 2), 3 * CIRCLE)
         return
     words = max(text_width(box.label, 12.5), text_width(box.detail, 10.5))
     box.width = max(44.0, words + (26.0 if box.kind == "gate" else 18.0))
     box.height = 38.0 if box.detail else 28.0
+
+
+def _even_out(boxes: list[Box]) -> None:
+    """Make boxes of one kind in one column equally wide."""
+    widest: dict[tuple[int, str], float] = {}
+    for box in boxes:
+        key = box.column, box.kind
+        widest[key] = max(widest.get(key, 0.0), box.width)
+    for box in boxes:
+        box.width = widest[box.column, box.kind]
 
 
 # Columns -------------------------------------------------------------------------------------
@@ -128,14 +143,29 @@ def _set_columns(picture: Picture) -> None:
         into[link.target].append(link.source)
         out[link.source].append(link.target)
     order = _sorted(picture.boxes, into)
+    beside: dict[tuple[int, str], list[Box]] = {}
     for box in order:
-        box.column = max((one.column + 1 for one in into[box]), default=0)
+        if not box.is_circle:
+            beside.setdefault((box.vertices[0].call, box.kind), []).append(box)
+    for _ in order:  # slices of one output stand in one column
+        before = [box.column for box in order]
+        for box in order:
+            box.column = max([box.column, *(one.column + 1 for one in into[box])])
+        for group in beside.values():
+            for box in group:
+                box.column = max(one.column for one in group)
+        if before == [box.column for box in order]:
+            break
     last = max(box.column for box in order)
     for box in reversed(order):
         if box.kind == "output":
             box.column = last
         elif out[box] and (box.kind in LATE or not into[box]) and box.kind != "input":
-            box.column = min(one.column for one in out[box]) - 1
+            group = beside.get((box.vertices[0].call, box.kind), [box])
+            column = min(one.column for of in group for one in out[of]) - 1
+            if column > box.column:
+                for one in group:
+                    one.column = column
 
 
 def _sorted(boxes: list[Box], into: dict[Box, list[Box]]) -> list[Box]:
@@ -284,8 +314,8 @@ def _across(picture: Picture, columns: list[list[Spot]]) -> tuple[list[float], l
         gaps.append(30.0 if pieces <= 2 else min(36.0 + 1.5 * pieces, 56.0))
     fixed = sum(widths) + 2 * MARGIN
     if gaps and fixed + sum(gaps) > WIDEST:
-        factor = max((WIDEST - fixed) / sum(gaps), 0.55)
-        gaps = [max(gap * factor, 22.0) for gap in gaps]
+        factor = (WIDEST - fixed) / sum(gaps)
+        gaps = [max(gap * factor, 18.0) for gap in gaps]
     lefts, x = [], MARGIN
     for width, gap in zip(widths, [*gaps, 0.0], strict=True):
         lefts.append(x)
@@ -322,22 +352,22 @@ def _down(columns: list[list[Spot]]) -> None:
         for spot in column:
             spot.y = y + spot.height / 2
             y += spot.height + BETWEEN
-    for sweep in range(24):
-        forward = sweep % 2 == 1
-        for column in columns if forward else reversed(columns):
-            _settle(column, forward)
-    for column in columns:
-        _settle(column, None)
+    for sweep in range(200):
+        for column in columns if sweep % 2 else reversed(columns):
+            _settle(column)
 
 
-def _wish(spot: Spot, forward: bool | None) -> float:
-    near = spot.before if forward else spot.after
-    if forward is None or not near:
-        near = [*spot.before, *spot.after]
-    return sum(other.y for other in near) / len(near) if near else spot.y
+def _wish(spot: Spot) -> tuple[float, float]:
+    """Return the mean height of what a spot is joined to, and how much it wants to be there."""
+    near = [*spot.before, *spot.after]
+    weights = [PASSING if spot.box is None or other.box is None else 1.0 for other in near]
+    if not near:
+        return spot.y, 1.0
+    total = sum(w * other.y for w, other in zip(weights, near, strict=True))
+    return total / sum(weights), sum(weights)
 
 
-def _settle(column: list[Spot], forward: bool | None) -> None:
+def _settle(column: list[Spot]) -> None:
     """Move spots to where they wish as nearly as their order and distances let them."""
     offsets, total = [], 0.0
     for i, spot in enumerate(column):
@@ -345,13 +375,13 @@ def _settle(column: list[Spot], forward: bool | None) -> None:
             total += (column[i - 1].height + spot.height) / 2 + BETWEEN
         offsets.append(total)
     # Wishes less offsets must not fall: neighbors that would are pooled at their mean.
-    pools: list[list[float]] = []
+    pools: list[tuple[float, float, int]] = []
     for spot, offset in zip(column, offsets, strict=True):
-        pools.append([_wish(spot, forward) - offset, 1.0])
+        wish, weight = _wish(spot)
+        pools.append((wish - offset, weight, 1))
         while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            value, n = pools.pop()
-            before, m = pools.pop()
-            pools.append([(value * n + before * m) / (n + m), n + m])
-    places = [value for value, n in pools for _ in range(int(n))]
+            (a, u, m), (b, v, n) = pools[-2:]
+            pools[-2:] = [((a * u + b * v) / (u + v), u + v, m + n)]
+    places = [value for value, _, n in pools for _ in range(n)]
     for spot, place, offset in zip(column, places, offsets, strict=True):
         spot.y = place + offset

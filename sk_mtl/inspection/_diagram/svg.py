@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from xml.sax.saxutils import escape, quoteattr
 
 from sk_mtl.inspection._diagram.folding import Box
-from sk_mtl.inspection._diagram.layout import Arranged, Band, Route, Spot
+from sk_mtl.inspection._diagram.layout import Arranged, Band, Route, Spot, text_width
 
 # Okabe and Ito's hues, in an order in which neighbors differ; lighter ones for a dark page.
 LIGHT = ("#0072B2", "#D55E00", "#009E73", "#B0578D", "#B07800", "#3B97CF", "#6B6B00")
@@ -74,17 +74,18 @@ def write_svg(arranged: Arranged, title: str, names: Sequence[str]) -> str:
     parts += [_draw_route(route, ports, arranged) for route in arranged.routes]
     parts += [_draw_box(box) for box in arranged.picture.boxes]
     if dashed:
-        y = height - 12
-        parts.append(f'<path class="e en x" d="M{width / 2 - 96:.1f} {y:.1f}h30"/>')
-        parts.append(_text(width / 2 + 20, y, "no gradient flows back", "d"))
-    said = ". ".join(box.title for box in arranged.picture.boxes if box.kind != "input")
+        y, said = height - 12, "no gradient flows back"
+        half = text_width(said, 10.5) / 2
+        parts.append(f'<path class="e en x" d="M{width / 2 - half - 22:.1f} {y:.1f}h32"/>')
+        parts.append(_text(width / 2 + 18, y, said, "d"))
+    spoken = ". ".join(box.title for box in arranged.picture.boxes if box.kind != "input")
     body = "".join(parts)
     name = "d" + hashlib.sha1((label + body).encode()).hexdigest()[:8]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="sk-mtl-diagram" role="img" '
         f'width="{width:.0f}" height="{height:.0f}" viewBox="0 0 {width:.0f} {height:.0f}" '
         f'aria-label={quoteattr(label)} aria-describedby="{name}">'
-        f'<desc id="{name}">{escape(said)}.</desc>{body}</svg>'
+        f'<desc id="{name}">{escape(spoken)}.</desc>{body}</svg>'
     )
 
 
@@ -111,8 +112,11 @@ def _draw_box(box: Box) -> str:
     for behind in range(min(box.count - 1, 2), -1, -1):
         shift = 3.0 * behind
         if box.is_circle:
-            at = f'cx="{x + shift:.1f}" cy="{y - shift:.1f}" r="{width / 2 - 1:.1f}"'
-            shapes.append(f'<circle class="p" {at}/><circle class="o{hue}" {at}/>')
+            at = (
+                f'x="{left + shift + 1:.1f}" y="{top - shift + 1:.1f}" width="{width - 2:.1f}" '
+                f'height="{height - 2:.1f}" rx="{width / 2 - 1:.1f}"'
+            )
+            shapes.append(f'<rect class="p" {at}/><rect class="o{hue}" {at}/>')
             continue
         radius = height / 2 if box.kind == "gate" else 5
         at = (
@@ -146,11 +150,27 @@ def _ports(arranged: Arranged) -> Ports:
             if spot.box is None:
                 found |= {(route, at_end): spot.y for route in routes}
                 continue
-            room = spot.box.height - (14 if spot.box.is_circle else 12)
+            room = spot.box.height - (10 if spot.box.is_circle else 12)
             step = min(7.0, room / max(len(routes) - 1, 1))
             for place, route in enumerate(routes):
                 found[route, at_end] = spot.y + step * (place - (len(routes) - 1) / 2)
+    _straighten(arranged, found)
     return found
+
+
+def _straighten(arranged: Arranged, ports: Ports) -> None:
+    """Let pieces that are nearly level be level, where nothing else is in the way."""
+    routes = sorted(arranged.routes, key=lambda route: route.start.column)
+    for route in routes:
+        y1, y2, end = ports[route, False], ports[route, True], route.end
+        if y1 == y2 or abs(y1 - y2) > 7 or sum(other.end is end for other in routes) > 1:
+            continue
+        if end.box is None:
+            end.y = y1
+            ports |= {(other, False): y1 for other in routes if other.start is end}
+        elif end.box.is_circle or abs(y1 - end.y) > end.box.height / 2 - 6:
+            continue
+        ports[route, True] = y1
 
 
 def _draw_route(route: Route, ports: Ports, arranged: Arranged) -> str:
@@ -159,18 +179,14 @@ def _draw_route(route: Route, ports: Ports, arranged: Arranged) -> str:
     y1, y2 = ports[route, False], ports[route, True]
     lefts, widths = arranged.lefts, arranged.widths
     x1 = lefts[start.column] + widths[start.column]
-    path = ""
-    if start.box is not None:
-        edge = start.box.x + _half(start.box, y1)
-        path = f"M{edge:.1f} {y1:.1f}L{x1:.1f} {y1:.1f}"
-    else:
-        path = f"M{lefts[start.column]:.1f} {y1:.1f}L{x1:.1f} {y1:.1f}"
+    edge = x1 if start.box is None else start.box.x + _half(start.box, y1)
     x2 = lefts[end.column]
-    tip = x2 if end.box is None else end.box.x - _half(end.box, y2)
     arrow = end.box is not None
+    tip = x2 + widths[end.column] if end.box is None else end.box.x - _half(end.box, y2)
     stop = tip - 5 if arrow else tip
-    middle = (x1 + min(x2, stop)) / 2
     bend = min(x2, stop)
+    middle = (x1 + bend) / 2
+    path = f"M{edge:.1f} {y1:.1f}L{x1:.1f} {y1:.1f}"
     path += f"C{middle:.1f} {y1:.1f} {middle:.1f} {y2:.1f} {bend:.1f} {y2:.1f}"
     path += f"L{stop:.1f} {y2:.1f}"
     hues = {_hue(box.tasks) for box in route.targets}
@@ -186,5 +202,6 @@ def _half(box: Box, y: float) -> float:
     """Return how far a box reaches to either side at some height."""
     if not box.is_circle:
         return box.width / 2
-    radius, up = box.width / 2 - 1, y - box.y
+    radius = box.width / 2 - 1
+    up = max(abs(y - box.y) - (box.height - box.width) / 2, 0.0)
     return float(max(radius**2 - up**2, 0.0) ** 0.5)

@@ -150,7 +150,8 @@ class Namer:
         groups: dict[Any, list[Vertex]] = {}
         for vertex, words in self.words.items():
             if vertex.kind in ("network", "attention", "stitch", "module", "embedding"):
-                groups.setdefault((vertex.kind, words.word, vertex.level), []).append(vertex)
+                key = vertex.kind, words.word, vertex.level, _holder(vertex)
+                groups.setdefault(key, []).append(vertex)
         for group in groups.values():
             self._share_out(group)
         for vertex, words in self.words.items():
@@ -297,6 +298,14 @@ def _stream(gate: Vertex) -> int | None:
     streams: Any = gate.block.part.streams if gate.block is not None else ()
     stream = streams[gate.position] if gate.position < len(streams) else None
     return stream if isinstance(stream, int) else None
+
+
+def _holder(vertex: Vertex) -> str:
+    """Return the path of the module that holds a block, or the list that the block is in."""
+    names = vertex.block.path.split(".") if vertex.block is not None else []
+    while names and names[-1].isdigit():
+        names.pop()
+    return ".".join(names[:-1])
 
 
 def _word(vertex: Vertex) -> str:
