@@ -582,6 +582,9 @@ def test_whose_vectors():
         embedding_vectors(own, "city", task="town")
     both = fit(STEM)
     assert not embedding_vectors(both, "city").equals(embedding_vectors(both, "city", task="wage"))
+    display = EmbeddingDisplay.from_estimator(both, "city", task="wage")
+    assert display.vectors.equals(embedding_vectors(both, "city", task="wage"))
+    assert display.ax_.get_title() == "embedding of city, task wage"
     with pytest.raises(ValueError, match=r"`task` is 'town'; pass None or one of \['"):
         embedding_vectors(both, "city", task="town")
     with pytest.raises(ValueError, match="`task` is 'wage'; its tasks share one embedding"):

@@ -28,6 +28,8 @@ class EmbeddingDisplay:
         As `embedding_neighbors` returns it.
     category : object, default=None
         Whose neighbors they are, as `vectors` names it.
+    task : str, default=None
+        The task that has these vectors for itself, for the title; None: all share them.
 
     Attributes
     ----------
@@ -58,9 +60,14 @@ class EmbeddingDisplay:
     """
 
     def __init__(
-        self, vectors: pd.DataFrame, neighbors: pd.Series | None = None, category: Any = None
+        self,
+        vectors: pd.DataFrame,
+        neighbors: pd.Series | None = None,
+        category: Any = None,
+        task: str | None = None,
     ) -> None:
-        self.vectors, self.neighbors, self.category = vectors, neighbors, category
+        self.vectors, self.neighbors = vectors, neighbors
+        self.category, self.task = category, task
 
     @classmethod
     def from_estimator(
@@ -109,7 +116,7 @@ class EmbeddingDisplay:
             at = place_of(find_embedding(estimator, column, task), category)
             category = vectors.index[at]
             neighbors = closest(vectors, at).iloc[: check_count("n_neighbors", n_neighbors)]
-        return cls(vectors, neighbors, category).plot(values=values, ax=ax)
+        return cls(vectors, neighbors, category, task).plot(values=values, ax=ax)
 
     def plot(self, *, values: Any = None, ax: Any = None) -> "EmbeddingDisplay":
         """Draw a point and a name per category, and lines to the neighbors of one.
@@ -159,6 +166,7 @@ class EmbeddingDisplay:
         ax.set_xlabel(f"first component, {shares[0]}")
         ax.set_ylabel(f"second component, {shares[1]}")
         title = f"embedding of {self.vectors.index.name}"
+        title += f", task {self.task}" if self.task is not None else ""
         if marked:
             title += f", and the {len(marked) - 1} neighbors of {self.category}"
         ax.set_title(title)
@@ -168,6 +176,8 @@ class EmbeddingDisplay:
 
     def _write_names(self, marked: list[Any]) -> None:
         """Write names beside the points where they cover neither names nor points."""
+        from matplotlib.patheffects import withStroke
+
         figure, ax = self.figure_, self.ax_
         figure.draw_without_rendering()  # settles the layout: places are in pixels
         renderer = figure.canvas.get_renderer()
@@ -187,6 +197,7 @@ class EmbeddingDisplay:
                     ha="left" if dx > 0 else "right" if dx < 0 else "center",
                     va="bottom" if dy > 0 else "top" if dy < 0 else "center",
                     fontsize=9, fontweight=weight,
+                    path_effects=[withStroke(linewidth=2.5, foreground="white")],  # over lines
                 )  # fmt: skip
                 box = text.get_window_extent(renderer).extents  # left, bottom, right, top
                 if _is_free(box, taken, np.delete(dots, at, axis=0), frame.extents):

@@ -209,7 +209,7 @@ class GateDisplay:
             for name, mean in of_level.items()
         ]
         across = min(len(gates), 2 if max(widths) * self.n_members > 8 else 3)
-        height = 1.1 + 0.27 * len(self.values)
+        height = 1.1 + 0.27 * max(len(self.values), 3)
         given = given_axes(axes, len(gates), "gates")
         self.axes_ = given or make_axes(len(gates), across, WIDTH, height, sharey=True)
         most = max(float(np.nanmax(grid)) for _, _, grid in gates)
