@@ -254,7 +254,7 @@ def predict_frame(estimator: Any, X: Any, method: str = "predict") -> pd.DataFra
     Returns
     -------
     DataFrame of n_samples rows
-        With "predict" a column for each task, else one for each class of each classification
+        With "predict" a column for each task, of the dtype of its labels, else one for each class of each classification
         task, such as ``income=>50K``: see `get_proba_names_out`. The index is that of X. Without
         any row in X the frame has these columns with their dtypes, and no row: some partitions of
         a larger frame may be empty, and Dask asks for such a frame as ``meta``.
@@ -283,7 +283,12 @@ def predict_frame(estimator: Any, X: Any, method: str = "predict") -> pd.DataFra
     found = function(X) if n_rows else model._example(method)
     names = model.task_names_ if method == "predict" else model.get_proba_names_out()
     index = X.index if isinstance(X, pd.DataFrame | pd.Series) else None
-    if n_rows:
-        return pd.DataFrame(found, columns=list(names), index=index).infer_objects()
-    empty = pd.DataFrame(found, columns=list(names)).infer_objects().iloc[:0]
-    return empty if index is None else empty.set_axis(index)
+    frame = pd.DataFrame(found, columns=list(names)).infer_objects()
+    if method == "predict":
+        # In one array with values, whole numbers and booleans had become floats.
+        kinds = {
+            task.name: task.classes_.dtype for task in model.tasks_ if task.classes_ is not None
+        }
+        frame = frame.astype({name: kind for name, kind in kinds.items() if kind.kind in "iub"})
+    frame = frame.iloc[:n_rows]
+    return frame if index is None else frame.set_axis(index)

@@ -457,6 +457,15 @@ def test_predictions_as_a_frame():
         predict_frame(model, rows, "score")
 
 
+def test_a_frame_of_predictions_keeps_each_label_s_dtype():
+    y = pd.DataFrame({"n": Y["buy"], "b": Y["click"] == 1, "value": X["a"]})
+    model = small(SharedBottom).fit(X, y)
+    for rows in (X, X[:0]):
+        found = predict_frame(model, rows)
+        assert found.dtypes.map(lambda dtype: dtype.kind).tolist() == ["i", "b", "f"]
+        assert len(found) == len(rows)
+
+
 def test_the_scores_of_a_metric_by_name_in_training():
     # Of a value they are in its own unit, and with several members of what these predict.
     y = Y.assign(value=1000 + 50 * X["a"])

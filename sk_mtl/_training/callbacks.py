@@ -160,8 +160,11 @@ class EpochLine(Callback):
         seconds, names = f", {row['dur']:.1f} s", net.criterion_.names[:4]
         losses = [f" {row[f'{prefix}_loss_{name}']:.4g}" for name in names]
         room = LINE - len(line) - len(seconds) - sum(len(loss) + 2 for loss in losses)
+        room -= "*" not in line  # so that a name is not cut in some epochs only
+        widths = range(room, 0, -1)
+        most = next((w for w in widths if sum(min(len(n), w) for n in names) <= room), 1)
         for name, loss in zip(names, losses, strict=True):
-            line += f", {name[: max(room // len(names), 1)]}{loss}"
+            line += f", {name[:most]}{loss}"
         print(line[: LINE - len(seconds)] + seconds)
 
 
