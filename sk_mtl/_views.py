@@ -254,10 +254,10 @@ def predict_frame(estimator: Any, X: Any, method: str = "predict") -> pd.DataFra
     Returns
     -------
     DataFrame of n_samples rows
-        With "predict" a column for each task, of the dtype of its labels, else one for each class of each classification
-        task, such as ``income=>50K``: see `get_proba_names_out`. The index is that of X. Without
-        any row in X the frame has these columns with their dtypes, and no row: some partitions of
-        a larger frame may be empty, and Dask asks for such a frame as ``meta``.
+        With "predict" a column for each task, of the dtype of its labels, else one for each class
+        of each classification task, such as ``income=>50K``: see `get_proba_names_out`. The index
+        is that of X. Without any row in X the frame has these columns with their dtypes: some
+        partitions of a larger frame may be empty, and Dask asks for such a frame as ``meta``.
 
     Raises
     ------
