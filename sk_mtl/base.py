@@ -378,3 +378,6 @@ class MultiTaskEstimator(PageMixin, CallbackSupportMixin, PersistenceMixin, Fitt
             raise ValueError(
                 f"{' and '.join(f'`{n}`' for n in names)} are both 0; pass at least 1."
             )
+
+
+MultiTaskEstimator.__doc__ = document(MultiTaskEstimator.__doc__ or "")

@@ -67,6 +67,7 @@ def test_every_public_name_has_words():
     for name, thing in public_names.exported().items():
         if public_names.has_page(thing):
             assert thing.__doc__, name
+            assert "{common_" not in thing.__doc__, name
 
 
 @pytest.mark.parametrize("cls", [*ESTIMATORS, TaskView])

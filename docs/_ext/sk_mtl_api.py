@@ -1,4 +1,4 @@
-"""The API reference: which members a page shows, its gallery examples, and links that lead there."""
+"""The API reference: the members that a page shows, its gallery examples, links that lead there."""
 
 import json
 import re
@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from numpydoc.docscrape_sphinx import SphinxDocString
 from public_names import is_ours, other_names
 from sphinx_gallery.directives import MiniGallery
 
-PLUMBING = re.compile("get_params|get_metadata_routing|set_callbacks|set_.*_request|_.*")
-"""Methods that every estimator of scikit-learn has, and private ones."""
+PLUMBING = re.compile("get_params|get_metadata_routing|set_callbacks|set_.*_request|_.*|.*_")
+"""Methods that every estimator of scikit-learn has, private ones, and the fitted attributes.
+
+These stand among the attributes that a class's docstring lists.
+"""
 
 
 def skip_member(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool:
@@ -55,8 +59,15 @@ class Links:
         return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, text)
 
 
+def keep_descriptions(cls: Any) -> None:
+    """Let numpydoc show an attribute's description as it is, not the summary of its property."""
+    process = cls._process_param
+    cls._process_param = lambda self, param, text, _: process(self, param, text, False)
+
+
 def setup(app: Any) -> dict[str, Any]:
-    """Register the three."""
+    """Register all of this."""
+    keep_descriptions(SphinxDocString)
     app.add_directive("gallery-uses", GalleryUses)
     app.connect("autodoc-skip-member", skip_member)
     app.connect("missing-reference", Links())
