@@ -99,11 +99,14 @@ def _rows(estimator: MultiTaskEstimator, rng: np.random.RandomState) -> pd.DataF
     asked: dict[str, list[Any]] = {}
     for name in estimator.get_params(deep=False):
         if name.endswith("_features") or name == "embedding_dim":
-            asked[name] = list(_mentioned(getattr(estimator, name), top=True))
+            asked[name] = list(_mentioned(getattr(estimator, name)))
     everything = [one for of_parameter in asked.values() for one in of_parameter]
     names = list(dict.fromkeys(one for one in everything if isinstance(one, str)))
     numbers = [int(one) for one in everything if not isinstance(one, str)]
     n = max([len(DEFAULT_COLUMNS), len(names) + 2, *(number + 1 for number in numbers)])
+    for name in asked:
+        if _is_mask(getattr(estimator, name)):
+            n = len(getattr(estimator, name))  # it says how many columns there are
     spare = (name for name in [*DEFAULT_COLUMNS, *map("x{}".format, range(5, n + 9))])
     names += [name for name in spare if name not in names][: n - len(names)]
     categories = {
@@ -119,17 +122,22 @@ def _rows(estimator: MultiTaskEstimator, rng: np.random.RandomState) -> pd.DataF
     return frame
 
 
-def _mentioned(value: Any, top: bool = False) -> Iterator[Any]:
+def _mentioned(value: Any) -> Iterator[Any]:
     """Yield the names and numbers of columns in a parameter's value."""
     if isinstance(value, dict):
         yield from (key for key in value if isinstance(key, str | Integral))
     elif isinstance(value, list | tuple | np.ndarray | pd.Index):
-        if all(isinstance(one, bool | np.bool_) for one in value):
-            yield from range(len(value))
+        if _is_mask(value):
+            yield from np.flatnonzero(value).tolist()
             return
         for one in value:
             if isinstance(one, str | Integral) and not isinstance(one, bool):
                 yield one
+
+
+def _is_mask(value: Any) -> bool:
+    is_list = isinstance(value, list | tuple | np.ndarray)
+    return is_list and len(value) > 0 and all(isinstance(one, bool | np.bool_) for one in value)
 
 
 def _labels(

@@ -81,6 +81,9 @@ def build_graph(structure: Structure, n_outputs: int, n_tasks: int) -> Graph:
     graph = builder.build(n_outputs, n_tasks)
     _prune(graph)
     _own(graph)
+    if not _has_levels(graph):
+        for vertex in graph.vertices:
+            vertex.level = None
     return graph
 
 
@@ -193,6 +196,21 @@ def level_of(path: str) -> tuple[int | None, str]:
         if name in LEVEL_WORDS and number.isdigit():
             return int(number) + 1, LEVEL_WORDS[name]
     return None, ""
+
+
+def _has_levels(graph: Graph) -> bool:
+    """Whether there are several levels, each of which reads the one before."""
+    of_level: dict[int, set[Vertex]] = {}
+    for vertex in graph.vertices:
+        if vertex.level is not None:
+            of_level.setdefault(vertex.level, set()).add(vertex)
+    for before, after in pairwise(sorted(of_level)):
+        reached = set(of_level[before])
+        for _ in graph.vertices:
+            reached |= {b for a, b in graph.edges if a in reached}
+        if not reached & of_level[after]:
+            return False
+    return len(of_level) > 1
 
 
 def _prune(graph: Graph) -> None:

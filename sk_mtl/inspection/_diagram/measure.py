@@ -24,6 +24,8 @@ from sk_mtl.nn import MultiTaskModule
 N_ROWS = 6
 SCALES = (1.0, 0.2)
 """Of the weights in two measurements: what saturates in one of them does not in the other."""
+LEAST = 1e-9
+"""What is less is rounding."""
 MOST_GROUPS = 4
 """Groups of columns that are told apart; if there are more, all columns are one."""
 
@@ -226,7 +228,9 @@ class Probe:
         off = list(self.on)
         for gate in self.gates:
             off[gate.call] = torch.zeros_like(off[gate.call])
-        moved_on = self._moved(self.on, self.senders)
+        shown: set[tuple[Part, Part]] = set()
+        moved_on = self._moved(self.on, self.senders, shown)
+        self._add_feeds(moved_on, shown)
         moved_off = moved_on
         flows_on = flows_off = self._flows(self.on)
         if self.gates:
@@ -283,8 +287,7 @@ class Probe:
         if len(of_part) > 1:  # this gate alone
             alone = list(off)
             alone[gate.call] = torch.zeros_like(off[gate.call])
-            cut = self.calls_on[gate.call].cuts[gate.slice]
-            alone[gate.call][cut] = self.on[gate.call][cut]
+            alone[gate.call][self._cut(gate)] = self.on[gate.call][self._cut(gate)]
             moved = self._moved(alone, others)
         found = []
         for one in others:
@@ -293,21 +296,36 @@ class Probe:
                 found.append(one)
         return found
 
-    def _moved(self, base: list[Any], which: list[Part]) -> dict[Part, list[Tensor]]:
-        """Return by how much each call's inputs move if one part hands on something else."""
+    def _moved(
+        self, base: list[Any], which: list[Part], shown: set[tuple[Part, Part]] | None = None
+    ) -> dict[Part, list[Tensor]]:
+        """Return by how much each call's inputs move if one part hands on something else.
+
+        To `shown` pairs are added: of it, and of a part that is another then.
+        """
         with torch.no_grad():
             at_rest = self.run(base)
             moved = {}
             for part in which:
                 values = list(base)
                 values[part.call] = base[part.call].clone()
-                cut = self.calls_on[part.call].cuts[part.slice]
-                values[part.call][cut] += self._step(part)[cut]
+                values[part.call][self._cut(part)] += self._step(part)[self._cut(part)]
                 calls = self.run(values)
                 moved[part] = [
                     _flat(a.inputs) - _flat(b.inputs) for a, b in zip(calls, at_rest, strict=True)
                 ]
+                if shown is not None:
+                    reached = [bool((m.abs() > LEAST).any()) for m in moved[part]]
+                    shown |= {
+                        (part, one)
+                        for one in self.parts
+                        if reached[one.call]
+                        and _differ(calls[one.call], at_rest[one.call], self._cut(one))
+                    }
         return moved
+
+    def _cut(self, part: Part) -> Slice:
+        return self.calls_on[part.call].cuts[part.slice]
 
     def _step(self, part: Part) -> Tensor:
         """Return the same step of a part in every run."""
@@ -339,37 +357,44 @@ class Probe:
         return found
 
     def _feeds(self) -> dict[Part, Tensor]:
-        """Return which of a call's inputs count for each of its slices."""
+        """Return which of a call's inputs send a gradient from each of its slices."""
         self.reading = True
         calls = self.run(self._leaves(self.on))
         self.reading = False
         found = {}
-        for c, call in enumerate(calls):
-            last = c == len(calls) - 1
+        for c, call in enumerate(calls[1:-1], 1):
+            inputs = [t for t in call.inputs if t.requires_grad]
             for s, cut in enumerate(call.cuts):
-                if c == 0:
-                    continue
-                feeds = torch.ones_like(_flat(call.inputs), dtype=torch.bool)
-                if last:
-                    mask = torch.zeros_like(call.output)
-                    mask[cut] = 1.0
-                    feeds = mask.flatten() > 0
-                elif isinstance(call.output, Tensor):
-                    inputs = [t for t in call.inputs if t.requires_grad]
-                    chosen = call.output[cut]
-                    if inputs and chosen.requires_grad:
-                        total = self._weigh([chosen])
-                        grads = torch.autograd.grad(
-                            total, inputs, allow_unused=True, retain_graph=True
+                feeds = torch.zeros_like(_flat(call.inputs), dtype=torch.bool)
+                outputs = [t[cut] for t in _tensors(call.output) if t.requires_grad]
+                if inputs and outputs:
+                    grads = torch.autograd.grad(
+                        self._weigh(outputs), inputs, allow_unused=True, retain_graph=True
+                    )
+                    by_input = dict(zip(map(id, inputs), grads, strict=True))
+                    each = [by_input.get(id(t)) for t in call.inputs]
+                    feeds = (
+                        _flat(
+                            [
+                                torch.zeros_like(t) if grad is None else grad
+                                for t, grad in zip(call.inputs, each, strict=True)
+                            ]
                         )
-                        by_input = dict(zip(map(id, inputs), grads, strict=True))
-                        each = [
-                            torch.zeros_like(t) if by_input.get(id(t)) is None else by_input[id(t)]
-                            for t in call.inputs
-                        ]
-                        feeds = _flat(each) != 0
+                        != 0
+                    )
                 found[Part(c, s)] = feeds
+        for s, cut in enumerate(calls[-1].cuts):
+            mask = torch.zeros_like(calls[-1].output, dtype=torch.bool)
+            mask[cut] = True
+            found[Part(len(calls) - 1, s)] = mask.flatten()
         return found
+
+    def _add_feeds(self, moved: dict[Part, list[Tensor]], shown: set[tuple[Part, Part]]) -> None:
+        """Count what changes a slice without sending a gradient from it."""
+        for sender, part in shown:
+            places = moved[sender][part.call].abs() > LEAST
+            if not bool((places & self.feeds[part]).any()):
+                self.feeds[part] = self.feeds[part] | places
 
     def _same(self) -> dict[Part, Part]:
         """Return the head's parts that pass a tower's on."""
@@ -420,7 +445,16 @@ def _flat(tensors: list[Tensor]) -> Tensor:
     return torch.cat(kept).nan_to_num(posinf=0.0, neginf=0.0) if kept else torch.zeros(0)
 
 
+def _differ(a: Call, b: Call, cut: Slice) -> bool:
+    """Whether two calls returned something else in a slice."""
+    return any(
+        float((x[cut] - y[cut]).abs().max()) > LEAST
+        for x, y in zip(_tensors(a.output), _tensors(b.output), strict=True)
+        if x[cut].numel()
+    )
+
+
 def _meet(moved: Tensor, feeds: Tensor) -> Tensor | None:
     """Return where something moved that counts, None if nowhere."""
-    places = (moved.abs() > 1e-9) & feeds
+    places = (moved.abs() > LEAST) & feeds
     return places if bool(places.any()) else None
