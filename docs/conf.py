@@ -33,6 +33,7 @@ extensions = [
     "sphinx-mathjax-offline",  # formulas show without a network
     "diagrams",
     "sk_mtl_api",
+    "search_spaces",
     "sk_mtl_docs",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
@@ -73,6 +74,7 @@ sphinx_gallery_conf = {
     "nested_sections": False,
     "within_subsection_order": "FileNameSortKey",
     "image_scrapers": ("matplotlib",),
+    "ignore_repr_types": r"sk_mtl\.inspection\S*Display",  # the picture says it
     "matplotlib_animations": False,
 }
 
