@@ -721,6 +721,30 @@ def test_few_categories_and_few_dimensions():
         assert display.explained_.sum() <= 1 + 1e-12
 
 
+# Long names and many tasks ------------------------------------------------------------------------
+
+
+def test_long_names_of_tasks_do_not_overlap():
+    names = [f"the_rather_long_name_of_task_{k}" for k in range(6)]
+    losses = history(**{name: [10.0**k, 0.0, 0.0] for k, name in enumerate(names)})
+    curves = {name: pd.DataFrame({"predicted": [0.1], "observed": [0.2]}) for name in names}
+    means = {name: [np.full((2, 4), 0.25), np.full((2, 4), 0.25)] for name in names}
+    for display in (
+        LossDisplay(losses, names).plot(),
+        TaskCalibrationDisplay(curves).plot(),
+        GateDisplay(means, values=["a value", "another"], counts=[10, 20]).plot(),
+    ):
+        figure = display.figure_
+        figure.canvas.draw()
+        renderer = figure.canvas.get_renderer()
+        boxes = [ax.title.get_window_extent(renderer) for ax in display.axes_]
+        assert len(boxes) >= 6
+        for i, box in enumerate(boxes):
+            assert not any(box.overlaps(other) for other in boxes[:i])
+            assert box.x1 <= figure.bbox.x1
+        assert figure.get_size_inches()[0] <= 8
+
+
 # Matrices of tasks --------------------------------------------------------------------------------
 
 

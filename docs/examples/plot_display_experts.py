@@ -55,9 +55,10 @@ GateDisplay.from_estimator(layered, X)
 # Dead experts
 # ------------
 # A sparse gate, DSelect-k, chooses few experts. Here each task chooses two of eight, the same ones
-# for all rows, so that four are used by no gate at least: they cost time and memory, and do
-# nothing. They are marked "dead". The parameter ``expert_balance`` keeps experts alive.
+# for all rows, and ``entropy`` makes it settle on them. So four experts at least are used by no
+# gate: they cost time and memory, and do nothing. They are marked "dead". The parameter
+# ``expert_balance`` keeps experts alive.
 
-gate = DSelectK(n_selectors=2, conditioned=False)
+gate = DSelectK(n_selectors=2, conditioned=False, entropy=0.1)
 sparse = MMoE(n_experts=8, gate=gate, max_epochs=4, random_state=0).fit(X, Y)
 ExpertUseDisplay.from_estimator(sparse, X)

@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
 from sk_mtl.base import MultiTaskEstimator
-from sk_mtl.inspection._style import line_style, single_axes
+from sk_mtl.inspection._style import explain, line_style, single_axes
 
 FAR = 30
 """Where the largest weight is so many times the smallest, they are drawn on a logarithmic scale."""
@@ -115,5 +115,5 @@ class BalanceDisplay:
         self.ax_.xaxis.get_major_locator().set_params(integer=True)
         self.ax_.set_ylabel("weight, mean of the epoch's steps")
         self.ax_.set_title("weights of the losses" + (self.balancer and f", {self.balancer}"))
-        self.ax_.legend(fontsize=9)
+        explain(self.ax_, list(self.lines_.values()), inside=ax is not None)
         return self

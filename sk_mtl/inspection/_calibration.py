@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from sk_mtl._checks import check_choice, check_count
 from sk_mtl.base import MultiTaskEstimator
 from sk_mtl.data import check_labels
-from sk_mtl.inspection._style import GRAY, WIDTH, given_axes, line_style, make_axes
+from sk_mtl.inspection._style import GRAY, WIDTH, given_axes, line_style, make_axes, name_axes
 from sk_mtl.tasks import BinaryTask, encode_targets
 
 
@@ -194,10 +194,11 @@ class TaskCalibrationDisplay:
             (self.lines_[name],) = ax.plot(*points, label=name, **style)
             if not together:
                 _frame(ax, [curve])
-                ax.set_title(name, fontsize=10)
         if together:
             _frame(self.axes_[0], list(self.curves.values()))
             self.axes_[0].legend(fontsize=9)
+        else:
+            name_axes(self.axes_, self.curves, max(min(n, 3), 2))
         for ax in self.axes_:
             ax.set_xlabel("mean probability predicted")
         for ax in self.axes_[::3]:

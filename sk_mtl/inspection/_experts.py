@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sk_mtl._checks import check_number
 from sk_mtl.base import MultiTaskEstimator
 from sk_mtl.inspection._gates import run_gates
-from sk_mtl.inspection._style import COLORS, GRAY, WIDTH, given_axes, make_axes
+from sk_mtl.inspection._style import COLORS, GRAY, WIDTH, explain, given_axes, make_axes
 
 
 def expert_use(
@@ -211,11 +211,7 @@ class ExpertUseDisplay:
             ax.set_title("load of experts" + (f", level {level}" if len(levels) > 1 else ""))
             n_across = 1 if loads.shape[1] < 12 else 2
             # Lines come first in a legend if nothing else is said; here last.
-            entries = [*ax.containers, *ax.lines]
-            ax.legend(
-                handles=entries, loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9,
-                frameon=False, ncols=n_across,
-            )  # fmt: skip
+            explain(ax, [*ax.containers, *ax.lines], inside=False, n_across=n_across)
         return self
 
     def _mark_even(self, ax: Any, use: pd.DataFrame) -> None:

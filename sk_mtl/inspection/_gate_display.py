@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from sk_mtl.base import MultiTaskEstimator
 from sk_mtl.inspection._gates import run_gates, side_by_side
 from sk_mtl.inspection._groups import group_rows
-from sk_mtl.inspection._style import WIDTH, draw_grid, given_axes, make_axes
+from sk_mtl.inspection._style import WIDTH, draw_grid, given_axes, make_axes, name_axes
 
 TICK = 0.2
 """Inches that the number of an expert takes."""
@@ -217,11 +217,13 @@ class GateDisplay:
         if self.counts is not None:
             labels = [f"{v} ({n:,})" for v, n in zip(labels, self.counts, strict=True)]
         room = (0.75 * WIDTH - 0.08 * max(map(len, labels))) / across
-        for position, (ax, (name, level, grid)) in enumerate(zip(self.axes_, gates, strict=False)):
+        for position, (ax, (_, _, grid)) in enumerate(zip(self.axes_, gates, strict=False)):
             self._draw(ax, grid, labels, room, vmin=0.0, vmax=most)
-            ax.set_title(name + (f", level {level + 1}" if len(by_level) > 1 else ""), fontsize=10)
             if position % across == 0:
                 ax.set_ylabel(self.by)
+        of_level = [f", level {level + 1}" if len(by_level) > 1 else "" for _, level, _ in gates]
+        names = [name + where for (name, _, _), where in zip(gates, of_level, strict=True)]
+        name_axes(self.axes_, names, across + 1)  # the values' names take as much as a column
         bar = self.axes_[0].figure.colorbar(self.images_[0], ax=self.axes_[: len(gates)])
         bar.set_label("mean gate weight")
 

@@ -9,7 +9,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from sk_mtl._training import RestoreBest
 from sk_mtl.base import MultiTaskEstimator
-from sk_mtl.inspection._style import COLORS, GRAY, WIDTH, line_style, make_axes, single_axes
+from sk_mtl.inspection._style import (
+    COLORS,
+    GRAY,
+    WIDTH,
+    explain,
+    line_style,
+    make_axes,
+    name_axes,
+    single_axes,
+)
 
 FLAT = 6
 """Curves that span less than this part of the axes are flat there: tasks get axes of their own."""
@@ -115,6 +124,7 @@ class LossDisplay:
             raise ValueError(
                 "`by_task` is True, which makes axes of its own, and `ax` is given; leave out one."
             )
+        inside = ax is not None
         several = ax is None and (_some_flat(curves) if by_task == "auto" else by_task)
         if several:
             self.axes_ = make_axes(len(curves), 3, WIDTH, 2.8)
@@ -130,8 +140,8 @@ class LossDisplay:
                 label = f"{name}, {rows}"
                 (line,) = ax.plot(self.history["epoch"], losses, label=label, **style)
                 self.lines_[name, rows] = line
-            if several:
-                ax.set_title(name, fontsize=10)
+        if several:
+            name_axes(self.axes_, curves, min(len(curves), 3))
         self.best_lines_ = []
         for ax in self.axes_:
             ax.set_xlabel("epoch")
@@ -141,7 +151,7 @@ class LossDisplay:
                 self.best_lines_.append(mark)
         for ax in self.axes_[::3]:
             ax.set_ylabel("loss")
-        self._explain(several=several)
+        self._explain(several=several, inside=inside)
         return self
 
     def _curves(self, name: str) -> dict[str, pd.Series]:
@@ -154,7 +164,7 @@ class LossDisplay:
             )
         return {rows: self.history[c] for rows, c in columns.items() if c in self.history}
 
-    def _explain(self, *, several: bool) -> None:
+    def _explain(self, *, several: bool, inside: bool) -> None:
         """Say what color and dashes mean, each once."""
         from matplotlib.lines import Line2D
 
@@ -175,7 +185,7 @@ class LossDisplay:
         if several:
             self.figure_.legend(handles=entries, loc="outside upper center", ncols=3, fontsize=9)
         else:
-            self.ax_.legend(handles=entries, fontsize=9)
+            explain(self.ax_, entries, inside=inside)
 
 
 def _some_flat(curves: dict[str, dict[str, pd.Series]]) -> bool:

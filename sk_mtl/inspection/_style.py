@@ -1,5 +1,6 @@
 """What the displays look like: colors that most eyes tell apart, and axes side by side."""
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -73,9 +74,25 @@ def given_axes(axes: Any, n: int, what: str) -> list[Any] | None:
     return found
 
 
-def single_axes(ax: Any, width: float = 6.4, height: float = 4.4) -> Any:
+def single_axes(ax: Any, width: float = 7.2, height: float = 4.2) -> Any:
     """Return the axes that a user passed, or those of a new figure."""
     return make_axes(1, 1, width, height)[0] if ax is None else ax
+
+
+def name_axes(axes: Any, names: Any, n_across: int) -> None:
+    """Write a name above each of several axes, on lines that do not reach the next one's."""
+    n_characters = int(WIDTH / max(n_across, 1) * 11) - 6
+    for ax, name in zip(axes, names, strict=False):
+        ax.set_title(fill(str(name), n_characters), fontsize=10)
+
+
+def explain(ax: Any, handles: Any, *, inside: bool, n_across: int = 1) -> None:
+    """Draw a legend beside the axes, or on axes that a user passed inside of them."""
+    if inside:
+        ax.legend(handles=handles, fontsize=9)
+        return
+    beside = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "frameon": False}
+    ax.legend(handles=handles, fontsize=9, ncols=n_across, **beside)
 
 
 def draw_grid(
