@@ -18,6 +18,7 @@ SOURCES = [
 ]
 """What a diagram follows from: a page is written anew when one of these files changes."""
 
+CAPTION = "font-size:.85rem;font-weight:400;text-align:left;color:var(--pst-color-text-muted)"
 LEGEND = "A part in color is trained by that task's loss alone, a gray one by several."
 
 
@@ -52,7 +53,7 @@ class ArchitectureDiagram(SphinxDirective):
         except Exception as error:
             raise self.error(f"no diagram of {expression}: {error}") from error
         caption = escape(" ".join([self.options.get("caption", ""), LEGEND]).strip())
-        below = f"<figcaption>{caption}</figcaption>"
+        below = f'<figcaption style="{CAPTION}">{caption}</figcaption>'
         figure = (
             '<figure class="sk-mtl-figure" style="margin:1rem 0;overflow-x:auto" tabindex="0">'
             f"{svg}{below}</figure>"

@@ -26,9 +26,16 @@ class Diagram:
     title : str
         What it shows, for those who do not see it.
     nodes : list of Node
-        The parts of the network, all of them: what the picture shows as one stack too.
+        All parts of the network, those too that the picture shows as one stack. A node has a
+        unique `name`, such as ``"bottom.experts[0]"``; a `kind`: "input", "embedding",
+        "interaction", "network", "expert", "gate", "stitch", "attention", "column token",
+        "task token", "tower", "head", "output", "sum" (of what a gate weighs), "product" (of what
+        a gate scales), "plus" (without weights) or "module"; the picture's words, `label` and
+        `detail`; `tasks`, those whose losses train it; `owner`, the task whose part it is, or
+        None; `level`, from 1 on, or None; and the `widths` of its layers.
     edges : list of Edge
-        Which node reads which.
+        Which node reads which: `source` and `target`, by name, and `gradient`, whether a gradient
+        flows back.
     svg : str
         The picture.
 
