@@ -71,10 +71,11 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "show_signature": False,
     "min_reported_time": 5,
+    "write_computation_times": False,  # a page that loads scripts from elsewhere
     "nested_sections": False,
-    "within_subsection_order": "FileNameSortKey",
+    "within_subsection_order": "gallery_order.ReadingOrder",
     "image_scrapers": ("matplotlib",),
-    "ignore_repr_types": r"sk_mtl\.inspection\S*Display",  # the picture says it
+    "ignore_repr_types": r"matplotlib\.|sk_mtl\.inspection\S*Display",  # the picture says it
     "matplotlib_animations": False,
 }
 
