@@ -16,7 +16,7 @@ BETWEEN = 13.0
 CIRCLE = 24.0
 HEADING = 24.0
 PASSING = 4.0
-"""How much more than others a link through several columns wants to be straight."""
+"""How much more than others a link wants to be straight that passes columns or is one task's."""
 
 
 @dataclass(eq=False)
@@ -360,11 +360,18 @@ def _down(columns: list[list[Spot]]) -> None:
 def _wish(spot: Spot) -> tuple[float, float]:
     """Return the mean height of what a spot is joined to, and how much it wants to be there."""
     near = [*spot.before, *spot.after]
-    weights = [PASSING if spot.box is None or other.box is None else 1.0 for other in near]
+    weights = [PASSING if _belong(spot, other) else 1.0 for other in near]
     if not near:
         return spot.y, 1.0
     total = sum(w * other.y for w, other in zip(weights, near, strict=True))
     return total / sum(weights), sum(weights)
+
+
+def _belong(spot: Spot, other: Spot) -> bool:
+    """Whether a link between two spots is to be straight: it passes by, or stays within a task."""
+    if spot.box is None or other.box is None:
+        return True
+    return spot.box.owner is not None and spot.box.owner == other.box.owner
 
 
 def _settle(column: list[Spot]) -> None:
