@@ -9,7 +9,7 @@ the losses of the others. And after training, :class:`~sk_mtl.inspection.TaskCal
 shows whether predicted probabilities are the shares that they claim to be.
 """
 
-# sphinx_gallery_thumbnail_number = 3
+# sphinx_gallery_thumbnail_number = 1
 
 from sk_mtl import SharedBottom
 from sk_mtl.datasets import make_census_like
@@ -22,8 +22,8 @@ from sk_mtl.tasks import BinaryTask
 
 X_train, Y_train = make_census_like(3600, random_state=0)
 X_test, Y_test = make_census_like(2400, random_state=1)
-model = SharedBottom(n_members=1, max_epochs=4, random_state=0)
-model.fit(X_train, Y_train)
+settings = {"n_members": 1, "max_epochs": 4, "random_state": 0}
+model = SharedBottom(**settings).fit(X_train, Y_train)
 
 # %%
 # Directions
@@ -60,11 +60,7 @@ TaskCalibrationDisplay.from_estimator(model, X_test, Y_test)
 
 # %%
 
-weighted = SharedBottom(
-    task_types={"high_income": BinaryTask(class_weight="balanced")},
-    n_members=1,
-    max_epochs=4,
-    random_state=0,
-)
+kinds = {"high_income": BinaryTask(class_weight="balanced")}
+weighted = SharedBottom(task_types=kinds, **settings)
 weighted.fit(X_train, Y_train)
 TaskCalibrationDisplay.from_estimator(weighted, X_test, Y_test)

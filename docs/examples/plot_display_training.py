@@ -3,7 +3,7 @@ Watch the training
 ==================
 
 Three tasks share one network. Their losses fall at different rates, and the best epoch for one
-task is not the best for another. :class:`~sk_mtl.inspection.LossDisplay` shows each task's
+task need not be the best for another. :class:`~sk_mtl.inspection.LossDisplay` shows each task's
 learning curve and the epoch that early stopping kept;
 :class:`~sk_mtl.inspection.BalanceDisplay` shows how a balancer weighed the tasks meanwhile.
 """
@@ -44,7 +44,7 @@ LossDisplay.from_estimator(model)
 # -----------------
 # Curves that would look flat beside the others' get axes of their own. ``by_task`` asks for them
 # in any case. Where the dashed line turns up while the solid one still falls, the task overfits;
-# here the tasks do not turn at the same epoch.
+# the tasks need not turn at the same epoch.
 
 LossDisplay.from_estimator(model, by_task=True)
 

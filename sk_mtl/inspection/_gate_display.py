@@ -65,7 +65,7 @@ class GateDisplay:
     (3,)
     >>> display = GateDisplay.from_estimator(model, X, by="housing")
     >>> display.values
-    ['other', 'owner', 'tenant']
+    ['owner', 'tenant', 'other']
     >>> display.means["married"][0].shape
     (3, 3)
     """
