@@ -7,7 +7,7 @@ from typing import Any
 
 from docutils import nodes
 from numpydoc.docscrape_sphinx import SphinxDocString
-from public_names import is_ours, other_names
+from public_names import exported, has_page, is_ours, other_names
 from sphinx_gallery.directives import MiniGallery
 
 PLUMBING = re.compile("get_params|get_metadata_routing|set_callbacks|set_.*_request|_.*|.*_")
@@ -15,6 +15,10 @@ PLUMBING = re.compile("get_params|get_metadata_routing|set_callbacks|set_.*_requ
 
 These stand among the attributes that a class's docstring lists.
 """
+
+
+BACK = re.compile(r'(href="[^"]*/api/generated/([\w.]+)\.html#)([\w.]+)')
+"""A link from a page of source to a name's page: its start, the page, and the anchor."""
 
 
 def skip_member(app: Any, what: str, name: str, thing: Any, skip: bool, options: Any) -> bool:
@@ -65,8 +69,31 @@ def keep_descriptions(cls: Any) -> None:
     cls._process_param = lambda self, param, text, _: process(self, param, text, False)
 
 
+def stay_here(app: Any, module: str, name: str) -> str | None:
+    """Show no source of what other packages or Python define."""
+    thing = exported().get(f"{module}.{name}")
+    return None if thing is None or has_page(thing) else module
+
+
+def mend_anchors(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """Let links from a source page lead to names documented under another module than the rest.
+
+    viewcode takes one module for all names of a source file; a page's file name has the right one.
+    """
+    if page.startswith("_modules/") and "body" in context:
+        context["body"] = BACK.sub(_home_anchor, context["body"])
+
+
+def _home_anchor(link: re.Match[str]) -> str:
+    start, home, anchor = link.groups()
+    name = home.rpartition(".")[2]
+    return start + home + anchor.partition(f".{name}")[2]
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Register all of this."""
+    app.connect("html-page-context", mend_anchors)
+    app.connect("viewcode-follow-imported", stay_here)
     keep_descriptions(SphinxDocString)
     app.add_directive("gallery-uses", GalleryUses)
     app.connect("autodoc-skip-member", skip_member)
