@@ -7,14 +7,13 @@ Adult census, *income above 50,000 dollars* and *never married*. There it took a
 column, a scaler, a list of feature columns and a dictionary of arrays. Here it takes a frame.
 """
 
-# sphinx_gallery_thumbnail_number = 1
-
 # %%
 # The rows
 # --------
 # Training is on the published train file, the test on the test file. Numbers are integers,
 # everything else is a category, gaps are gaps.
 
+# sphinx_gallery_thumbnail_number = 1
 from sk_mtl.datasets import fetch_adult
 
 X, Y = fetch_adult(subset="train", return_X_y=True)
@@ -45,8 +44,16 @@ from sklearn.preprocessing import MinMaxScaler
 from sk_mtl import CGC, SharedBottom
 from sk_mtl.metrics import task_scorers
 
-numbers = ["fnlwgt", "education_num", "capital_gain", "capital_loss", "hours_per_week"]
-scale = MinMaxScaler().fit(pd.concat([X[numbers], X_test[numbers]]).astype(float))
+numbers = [
+    "fnlwgt",
+    "education_num",
+    "capital_gain",
+    "capital_loss",
+    "hours_per_week",
+]
+scale = MinMaxScaler().fit(
+    pd.concat([X[numbers], X_test[numbers]]).astype(float)
+)
 
 
 def prepare(frame):
@@ -75,13 +82,20 @@ models = {
     ),
     "MMoE": MMoE(n_experts=8, gate_units=(32, 32), **experts, **settings),
     "CGC": CGC(
-        n_task_experts=8, n_shared_experts=4, gate_units=(16, 16), **experts, **settings
+        n_task_experts=8,
+        n_shared_experts=4,
+        gate_units=(16, 16),
+        **experts,
+        **settings,
     ),
 }
 rows, rows_test = prepare(X), prepare(X_test)
 scorers = task_scorers("roc_auc", Y.columns)
 ours = {
-    name: {task: score(network, rows_test, Y_test) for task, score in scorers.items()}
+    name: {
+        task: score(network, rows_test, Y_test)
+        for task, score in scorers.items()
+    }
     for name, network in (
         (name, network.fit(rows, Y)) for name, network in models.items()
     )
@@ -107,13 +121,20 @@ pd.concat(runs, axis=1).swaplevel(axis=1).sort_index(axis=1).round(4)
 
 import matplotlib.pyplot as plt
 
-figure, axes = plt.subplots(1, 2, figsize=(8, 3), sharey=True, layout="constrained")
+figure, axes = plt.subplots(
+    1, 2, figsize=(8, 3), sharey=True, layout="constrained"
+)
 for ax, task in zip(axes, Y.columns, strict=True):
     for (label, table), marker, color in zip(
         runs.items(), ("s", "o"), ("#999999", "#0072B2"), strict=True
     ):
         ax.plot(
-            table[task], table.index, marker, color=color, markersize=9, label=label
+            table[task],
+            table.index,
+            marker,
+            color=color,
+            markersize=9,
+            label=label,
         )
     best = report.loc[task, "roc_auc"]
     ax.plot(best, "MMoE", "D", color="#D55E00", markersize=9, label="defaults")

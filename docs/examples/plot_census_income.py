@@ -56,7 +56,9 @@ for pair, (X, Y) in pairs.items():
     for name, model in models.items():
         model.fit(X[train], Y[train])
         for task, score in task_scorers("roc_auc", Y.columns).items():
-            scores.setdefault((pair, task), {})[name] = score(model, X[test], Y[test])
+            scores.setdefault((pair, task), {})[name] = score(
+                model, X[test], Y[test]
+            )
 
 # %%
 # AUC on the other 30 %, and what the Keras code published for its full data:
@@ -80,7 +82,10 @@ import matplotlib.pyplot as plt
 figure, ax = plt.subplots(figsize=(8, 3), layout="constrained")
 labels = [f"{task}\n({pair})" for pair, task in table.index]
 looks = zip(
-    table.items(), ("o", "D", "s"), ("#0072B2", "#D55E00", "#999999"), strict=True
+    table.items(),
+    ("o", "D", "s"),
+    ("#0072B2", "#D55E00", "#999999"),
+    strict=True,
 )
 for (name, values), marker, color in looks:
     ax.plot(values, labels, marker, color=color, markersize=9, label=name)

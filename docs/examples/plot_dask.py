@@ -46,7 +46,12 @@ with parallel_config("dask"):
 
 found = pd.DataFrame(search.cv_results_)
 found[
-    ["param_bottom_units", "param_dropout", "mean_test_score", "std_test_score"]
+    [
+        "param_bottom_units",
+        "param_dropout",
+        "mean_test_score",
+        "std_test_score",
+    ]
 ].round(4)
 
 # %%
@@ -55,7 +60,9 @@ found[
 import matplotlib.pyplot as plt
 
 figure, ax = plt.subplots(figsize=(8, 2.6), layout="constrained")
-labels = [f"{p['bottom_units']}, dropout {p['dropout']}" for p in found["params"]]
+labels = [
+    f"{p['bottom_units']}, dropout {p['dropout']}" for p in found["params"]
+]
 for fold, color in enumerate(("#E69F00", "#56B4E9", "#009E73")):
     ax.plot(
         found[f"split{fold}_test_score"],
@@ -65,7 +72,12 @@ for fold, color in enumerate(("#E69F00", "#56B4E9", "#009E73")):
         label=f"fold {fold + 1}",
     )
 ax.plot(
-    found["mean_test_score"], labels, "|", color="black", markersize=16, label="mean"
+    found["mean_test_score"],
+    labels,
+    "|",
+    color="black",
+    markersize=16,
+    label="mean",
 )
 ax.set(xlabel="mean over tasks of accuracy and R²")
 ax.grid(axis="x", alpha=0.3)

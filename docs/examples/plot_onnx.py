@@ -31,15 +31,17 @@ import onnxruntime
 import pandas as pd
 
 options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = 1  # as on a server that answers several requests at once
+options.intra_op_num_threads = (
+    1  # as on a server that answers several requests at once
+)
 session = onnxruntime.InferenceSession(
     path, options, providers=["CPUExecutionProvider"]
 )
 ports = [("input", port) for port in session.get_inputs()]
 ports += [("output", port) for port in session.get_outputs()]
-pd.DataFrame([(way, port.name, port.type, port.shape) for way, port in ports]).set_axis(
-    ["", "name", "type", "shape"], axis=1
-)
+pd.DataFrame(
+    [(way, port.name, port.type, port.shape) for way, port in ports]
+).set_axis(["", "name", "type", "shape"], axis=1)
 
 # %%
 # The same numbers
@@ -52,7 +54,9 @@ import numpy as np
 from sk_mtl.export import onnx_inputs
 
 outputs = [port.name for port in session.get_outputs()]
-found = dict(zip(outputs, session.run(None, onnx_inputs(session, X)), strict=True))
+found = dict(
+    zip(outputs, session.run(None, onnx_inputs(session, X)), strict=True)
+)
 differences = {
     task: np.abs(found[task] - block).max()
     for task, block in model.predict_task_proba(X).items()
@@ -87,13 +91,18 @@ def measure(call, *args, repeats):
     return np.array(times[3:])
 
 
-sizes, ways = (1, 100, 5000), {"predict_proba of a frame": [], "ONNX Runtime": []}
+sizes, ways = (
+    (1, 100, 5000),
+    {"predict_proba of a frame": [], "ONNX Runtime": []},
+)
 for n in sizes:
     tensors = onnx_inputs(session, X[:n])
     repeats = 100 if n < 5000 else 10
     times = measure(model.predict_proba, X[:n], repeats=repeats)
     ways["predict_proba of a frame"].append(times)
-    ways["ONNX Runtime"].append(measure(session.run, None, tensors, repeats=repeats))
+    ways["ONNX Runtime"].append(
+        measure(session.run, None, tensors, repeats=repeats)
+    )
 torch.set_num_threads(threads)
 
 figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
@@ -113,7 +122,10 @@ for name, (mark, color) in looks.items():
             ha="center",
         )
 ax.set(
-    xscale="log", yscale="log", xlabel="rows in a call", ylabel="milliseconds of a call"
+    xscale="log",
+    yscale="log",
+    xlabel="rows in a call",
+    ylabel="milliseconds of a call",
 )
 ax.margins(x=0.1, y=0.2)
 ax.legend()

@@ -58,7 +58,9 @@ study = optuna.create_study(
 study.optimize(objective, n_trials=12)
 table = study.trials_dataframe(attrs=("value", "state", "params"))
 table.columns = table.columns.str.removeprefix("params_")
-table[["value", "state", "lr", "dropout", "bottom_units", "numeric_features"]].round(4)
+table[
+    ["value", "state", "lr", "dropout", "bottom_units", "numeric_features"]
+].round(4)
 
 # %%
 # What the trials did
@@ -72,11 +74,21 @@ best = study.best_trial.number
 for trial in study.trials:
     epochs, scores = zip(*trial.intermediate_values.items(), strict=True)
     pruned = trial.state == optuna.trial.TrialState.PRUNED
-    color = "#D55E00" if pruned else "#0072B2" if trial.number == best else "#56B4E9"
+    color = (
+        "#D55E00"
+        if pruned
+        else "#0072B2"
+        if trial.number == best
+        else "#56B4E9"
+    )
     width = 3 if trial.number == best else 1.5
     ax.plot([e + 1 for e in epochs], scores, color=color, linewidth=width)
     ax.plot(
-        epochs[-1] + 1, scores[-1], "x" if pruned else "o", color=color, markersize=8
+        epochs[-1] + 1,
+        scores[-1],
+        "x" if pruned else "o",
+        color=color,
+        markersize=8,
     )
 for label, look in {
     "best": {"color": "#0072B2", "marker": "o", "linewidth": 3},
@@ -92,7 +104,9 @@ ax.legend()
 # ----------------------------------------
 
 final = SharedBottom(max_epochs=8, batch_size=64, random_state=0)
-final.set_params(**{**search_space(final, study.best_trial), "max_epochs": 8}).fit(X, Y)
+final.set_params(
+    **{**search_space(final, study.best_trial), "max_epochs": 8}
+).fit(X, Y)
 default = SharedBottom(random_state=0).fit(X, Y)
 {
     "default": round(married(default, X_test, Y_test), 4),

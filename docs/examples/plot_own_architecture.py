@@ -31,7 +31,9 @@ class BlendBottom(nn.Module):
         super().__init__()
         self.n_tasks = n_tasks
         self.shared = StackedMLP(1, in_features, units, **network)
-        self.own = StackedMLP(n_tasks, in_features, (*own_units, units[-1]), **network)
+        self.own = StackedMLP(
+            n_tasks, in_features, (*own_units, units[-1]), **network
+        )
         sigmoid = network | {"activation": "sigmoid", "dropout": 0.0}
         self.gates = StackedMLP(n_tasks, in_features, (units[-1],), **sigmoid)
         self.out_features = units[-1]
@@ -109,7 +111,9 @@ from sk_mtl.metrics import task_scorer
 from sk_mtl.model_selection import MultiTaskStratifiedKFold
 
 X, Y = make_census_like(3000, random_state=0)
-Y["log_wage"] = Y["log_wage"].where(np.random.default_rng(0).random(len(Y)) < 0.1)
+Y["log_wage"] = Y["log_wage"].where(
+    np.random.default_rng(0).random(len(Y)) < 0.1
+)
 
 metrics = {"high_income": "roc_auc", "married": "roc_auc", "log_wage": "r2"}
 common = {"n_members": 1, "random_state": 0}
@@ -122,7 +126,9 @@ candidates = {
 search = GridSearchCV(
     Pipeline([("model", Blend())]),
     {"model": list(candidates.values())},
-    scoring={task: task_scorer(metric, task) for task, metric in metrics.items()},
+    scoring={
+        task: task_scorer(metric, task) for task, metric in metrics.items()
+    },
     refit=False,
     cv=MultiTaskStratifiedKFold(3, shuffle=True, random_state=0),
 ).fit(X, Y)
@@ -134,24 +140,41 @@ found[[f"mean_test_{task}" for task in metrics]].round(4)
 
 import matplotlib.pyplot as plt
 
-figure, axes = plt.subplots(1, 3, figsize=(8, 3), sharey=True, layout="constrained")
+figure, axes = plt.subplots(
+    1, 3, figsize=(8, 3), sharey=True, layout="constrained"
+)
 for ax, (task, metric) in zip(axes, metrics.items(), strict=True):
     folds = found[[f"split{fold}_test_{task}" for fold in range(3)]].to_numpy()
     for fold, color in enumerate(("#E69F00", "#56B4E9", "#009E73")):
-        ax.plot(folds[:, fold], found.index, "o", color=color, label=f"fold {fold + 1}")
+        ax.plot(
+            folds[:, fold],
+            found.index,
+            "o",
+            color=color,
+            label=f"fold {fold + 1}",
+        )
     ax.plot(
-        folds.mean(axis=1), found.index, "|", color="black", markersize=16, label="mean"
+        folds.mean(axis=1),
+        found.index,
+        "|",
+        color="black",
+        markersize=16,
+        label="mean",
     )
     ax.set(title=task, xlabel={"roc_auc": "AUC", "r2": "R²"}[metric])
     ax.grid(axis="x", alpha=0.3)
 axes[0].invert_yaxis()
-figure.legend(*axes[0].get_legend_handles_labels(), ncols=4, loc="outside lower center")
+figure.legend(
+    *axes[0].get_legend_handles_labels(), ncols=4, loc="outside lower center"
+)
 
 # %%
 # And what a random search or Optuna would try:
 
 own = {
-    name: what for name, what in search_space(Blend()).items() if name in vars(Blend)
+    name: what
+    for name, what in search_space(Blend()).items()
+    if name in vars(Blend)
 }
 own
 

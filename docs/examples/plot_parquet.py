@@ -36,7 +36,9 @@ sorted(path.name for path in folder.iterdir())
 
 from sk_mtl.data import ParquetSource
 
-source = ParquetSource(folder / "train-*.parquet", targets=list(Y), window_rows=4000)
+source = ParquetSource(
+    folder / "train-*.parquet", targets=list(Y), window_rows=4000
+)
 source.open().n_rows
 
 # %%
@@ -101,10 +103,18 @@ import matplotlib.pyplot as plt
 history = model.history_
 figure, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
 ax.plot(
-    history["epoch"], history["train_loss"], "o-", color="#0072B2", label="training"
+    history["epoch"],
+    history["train_loss"],
+    "o-",
+    color="#0072B2",
+    label="training",
 )
 ax.plot(
-    history["epoch"], history["valid_loss"], "s--", color="#D55E00", label="held out"
+    history["epoch"],
+    history["valid_loss"],
+    "s--",
+    color="#D55E00",
+    label="held out",
 )
 ax.axvline(2.5, color="#999999", linestyle=":", label="gone on from here")
 ax.set(xlabel="epoch", ylabel="loss, sum over tasks")
@@ -117,7 +127,9 @@ ax.legend()
 # whole.
 
 new = ParquetSource(folder / "new.parquet", targets=None, window_rows=4000)
-model.predict_source(new, folder / "predictions.parquet", columns=["age", "region"])
+model.predict_source(
+    new, folder / "predictions.parquet", columns=["age", "region"]
+)
 pd.read_parquet(folder / "predictions.parquet").head()
 
 # %%

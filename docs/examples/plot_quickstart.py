@@ -6,14 +6,13 @@ A table that nobody has prepared, two labels in it, and a model of both. Copy th
 your own file in place of ``shop.csv``, and name your own columns.
 """
 
-# sphinx_gallery_thumbnail_number = 2
-
 # %%
 # The file
 # --------
 # This cell stands in for your file: it writes customers of a shop, with text, numbers, dates and
 # gaps. Skip it.
 
+# sphinx_gallery_thumbnail_number = 2
 import tempfile
 from pathlib import Path
 
@@ -35,14 +34,17 @@ loyal = (
 )
 loyal += 0.3 * np.sqrt(visits) * (plan != "student")
 stays = loyal + rng.logistic(size=n) > 2
-spent = np.exp(3 + 0.4 * loyal + 0.06 * visits + 0.3 * rng.normal(size=n)).round(2)
+spent = np.exp(
+    3 + 0.4 * loyal + 0.06 * visits + 0.3 * rng.normal(size=n)
+).round(2)
 shop = pd.DataFrame(
     {
         "age": np.where(rng.random(n) < 0.1, np.nan, age),
         "visits": visits,
         "plan": plan,
         "town": np.where(rng.random(n) < 0.05, None, town),
-        "since": pd.Timestamp("2020-01-01") + pd.to_timedelta(2000 - days, unit="D"),
+        "since": pd.Timestamp("2020-01-01")
+        + pd.to_timedelta(2000 - days, unit="D"),
         "stays": np.where(stays, "yes", "no"),
         "spent": np.where(rng.random(n) < 0.2, np.nan, spent),
     }
@@ -63,7 +65,9 @@ frame.head()
 # Text columns are embedded and numbers are scaled by the estimator, gaps included. A date is text
 # too, and as a category it would say nothing of a new day: make a number of it.
 
-frame["days"] = (pd.Timestamp("2025-07-01") - pd.to_datetime(frame["since"])).dt.days
+frame["days"] = (
+    pd.Timestamp("2025-07-01") - pd.to_datetime(frame["since"])
+).dt.days
 targets = ["stays", "spent"]
 X, Y = frame.drop(columns=[*targets, "since"]), frame[targets]
 
@@ -137,9 +141,9 @@ search = RandomizedSearchCV(
     random_state=0,
 )
 search.fit(X_train, Y_train)
-model = SharedBottom(task_types=kinds, random_state=0, **search.best_params_).fit(
-    X_train, Y_train
-)
+model = SharedBottom(
+    task_types=kinds, random_state=0, **search.best_params_
+).fit(X_train, Y_train)
 
 # %%
 # On rows that neither the search nor the fit has seen:
@@ -167,15 +171,18 @@ LossDisplay.from_estimator(model)
 # %%
 # What it looks at
 # ----------------
-# Shuffle a column and see what the score loses. `sk_mtl.task_view` gives one task as an
-# ordinary classifier or regressor, so scikit-learn's own tools work.
+# Shuffle a column and see what the score loses: about nothing if the task does not need it.
+# `sk_mtl.task_view` gives one task as an ordinary classifier or regressor, so scikit-learn's own
+# tools work.
 
 import matplotlib.pyplot as plt
 from sklearn.inspection import permutation_importance
 
 from sk_mtl import task_view
 
-figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
+figure, axes = plt.subplots(
+    1, 2, figsize=(8, 3.2), sharey=True, layout="constrained"
+)
 for ax, (task, metric), color in zip(
     axes, metrics.items(), ("#0072B2", "#E69F00"), strict=True
 ):
@@ -188,8 +195,16 @@ for ax, (task, metric), color in zip(
         n_repeats=5,
         random_state=0,
     )
-    ax.barh(X.columns, loss.importances_mean, xerr=loss.importances_std, color=color)
-    ax.set(title=task, xlabel={"roc_auc": "loss of AUC", "r2": "loss of R²"}[metric])
+    ax.barh(
+        X.columns,
+        loss.importances_mean,
+        xerr=loss.importances_std,
+        color=color,
+    )
+    ax.set(
+        title=task,
+        xlabel={"roc_auc": "loss of AUC", "r2": "loss of R²"}[metric],
+    )
 
 # %%
 # Save it, load it, use it

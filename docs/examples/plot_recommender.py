@@ -7,14 +7,13 @@ cell. One network predicts two labels, whether the user *likes* the item and how
 *watch*.
 """
 
-# sphinx_gallery_thumbnail_number = 2
-
 # %%
 # Films and users
 # ---------------
 # Made here, with a structure that can be looked for: every film has one of four genres, every user
 # a taste for each genre, and the histories show the taste. No column tells the genre.
 
+# sphinx_gallery_thumbnail_number = 2
 import numpy as np
 import pandas as pd
 
@@ -110,7 +109,8 @@ for left_out in (["user"], ["history"], ["user", "history"]):
         random_state=0,
     ).fit(X_train[rest], Y_train)
     scores[f"without {' and '.join(left_out)}"] = {
-        name: score(fewer, X_test[rest], Y_test) for name, score in scorers.items()
+        name: score(fewer, X_test[rest], Y_test)
+        for name, score in scorers.items()
     }
 table = pd.DataFrame(scores).T
 table.round(3)
@@ -119,7 +119,9 @@ table.round(3)
 
 import matplotlib.pyplot as plt
 
-figure, axes = plt.subplots(1, 2, figsize=(8, 2.6), sharey=True, layout="constrained")
+figure, axes = plt.subplots(
+    1, 2, figsize=(8, 2.6), sharey=True, layout="constrained"
+)
 for ax, (name, values), color in zip(
     axes, table.items(), ("#0072B2", "#E69F00"), strict=True
 ):
@@ -139,7 +141,8 @@ from sk_mtl.inspection import EmbeddingDisplay, embedding_neighbors
 
 same = [
     np.mean(
-        genre[embedding_neighbors(model, "film", k, n_neighbors=5).index] == genre[k]
+        genre[embedding_neighbors(model, "film", k, n_neighbors=5).index]
+        == genre[k]
     )
     for k in range(n_films)
 ]
@@ -148,7 +151,9 @@ print(f"{np.mean(same):.0%} of the nearest five are of the same genre")
 # %%
 # The two directions in which the vectors differ most; colors are the genres.
 
-EmbeddingDisplay.from_estimator(model, "film", values=pd.Series(genre, name="genre"))
+EmbeddingDisplay.from_estimator(
+    model, "film", values=pd.Series(genre, name="genre")
+)
 
 # %%
 # Other kinds of column: :doc:`/guide/features`. Vocabularies of millions:

@@ -26,7 +26,10 @@ X, Y = make_census_like(3000, random_state=0)
 rare = np.random.default_rng(0).random(len(Y)) < 0.1
 Y["log_wage"] = Y["log_wage"].where(rare)
 
-numbers, words = X.select_dtypes("number").columns, X.select_dtypes("category").columns
+numbers, words = (
+    X.select_dtypes("number").columns,
+    X.select_dtypes("category").columns,
+)
 to_normal = QuantileTransformer(n_quantiles=200, output_distribution="normal")
 columns = ColumnTransformer(
     [("numbers", to_normal, numbers), ("words", "passthrough", words)]
@@ -74,7 +77,9 @@ def best_mean(results):
 search = GridSearchCV(
     pipeline,
     grid,
-    scoring={task: task_scorer(metric, task) for task, metric in metrics.items()},
+    scoring={
+        task: task_scorer(metric, task) for task, metric in metrics.items()
+    },
     refit=best_mean,
     cv=MultiTaskStratifiedKFold(3, shuffle=True, random_state=0),
 ).fit(X, Y)
@@ -84,7 +89,9 @@ search = GridSearchCV(
 # -------------
 
 found = pd.DataFrame(search.cv_results_)
-found["architecture"] = [type(model).__name__ for model in found["param_model"]]
+found["architecture"] = [
+    type(model).__name__ for model in found["param_model"]
+]
 found = found.set_index("architecture")
 found[[f"mean_test_{task}" for task in metrics]].round(3)
 
@@ -94,18 +101,33 @@ found[[f"mean_test_{task}" for task in metrics]].round(3)
 
 import matplotlib.pyplot as plt
 
-figure, axes = plt.subplots(1, 3, figsize=(8, 3.4), sharey=True, layout="constrained")
+figure, axes = plt.subplots(
+    1, 3, figsize=(8, 3.4), sharey=True, layout="constrained"
+)
 for ax, (task, metric) in zip(axes, metrics.items(), strict=True):
     folds = found[[f"split{fold}_test_{task}" for fold in range(3)]].to_numpy()
     for fold, color in enumerate(("#E69F00", "#56B4E9", "#009E73")):
-        ax.plot(folds[:, fold], found.index, "o", color=color, label=f"fold {fold + 1}")
+        ax.plot(
+            folds[:, fold],
+            found.index,
+            "o",
+            color=color,
+            label=f"fold {fold + 1}",
+        )
     ax.plot(
-        folds.mean(axis=1), found.index, "|", color="black", markersize=16, label="mean"
+        folds.mean(axis=1),
+        found.index,
+        "|",
+        color="black",
+        markersize=16,
+        label="mean",
     )
     ax.set(title=task, xlabel={"roc_auc": "AUC", "r2": "R²"}[metric])
     ax.grid(axis="x", alpha=0.3)
 axes[0].invert_yaxis()
-figure.legend(*axes[0].get_legend_handles_labels(), ncols=4, loc="outside lower center")
+figure.legend(
+    *axes[0].get_legend_handles_labels(), ncols=4, loc="outside lower center"
+)
 
 # %%
 # The winner, fitted to all rows, is the search itself.
