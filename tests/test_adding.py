@@ -1,4 +1,4 @@
-"""Adding an architecture, as CONTRIBUTING.md has it: a bottom, an estimator and a reference.
+"""Adding an architecture, as the developers' page has it: a bottom, an estimator and a reference.
 
 This file is all three: the architecture's module and its reference. The tests are those that
 every architecture meets.
