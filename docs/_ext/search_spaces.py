@@ -32,7 +32,7 @@ class SearchSpaces(SphinxDirective):
             return self.parse_text_to_nodes("\n".join(f"- {one}" for one in common))
         shared: dict[str, list[str]] = {}
         for kind, space in told.items():
-            own = "; ".join(one for one in space if one not in common) or "nothing"
+            own = "; ".join(one for one in space if one not in common) or "nothing more"
             shared.setdefault(own, []).append(f"{{py:class}}`~sk_mtl.{kind.__name__}`")
         rows = [f"| {', '.join(names)} | {own} |" for own, names in shared.items()]
         return self.parse_text_to_nodes("\n".join(["| architecture | tries |", "|---|---|", *rows]))
