@@ -96,4 +96,4 @@ ax.margins(y=0.15)
 ax.legend()
 
 # %%
-# Five architectures, five seeds each, beside boosted trees: :doc:`/results/census`.
+# Five architectures, five seeds each, beside boosted trees: :doc:`the study </results/census>`.

@@ -119,8 +119,8 @@ for ax, task in zip(axes, ["returned", "basket", "visits"], strict=True):
 axes[0].set_ylabel("mean observed")
 
 # %%
-# The promised days should be kept nine times in ten, for near and for far customers. The channels
-# are hard to tell; each row of the square sums to one.
+# The promised days should be kept nine times in ten, for near and for far customers; the upper band
+# is weekends. Of the channels, "web" is mostly taken for "phone"; each row of the square sums to 1.
 
 from sklearn.metrics import ConfusionMatrixDisplay
 

@@ -44,18 +44,18 @@ def objective(trial):
 
 
 # %%
-# A dozen trials
-# --------------
+# Ten trials
+# ----------
 # From the fourth trial and the third epoch on, a trial ends if it is below the median of those
 # before it at the same epoch.
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 study = optuna.create_study(
     direction="maximize",
-    sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=6),
+    sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=5),
     pruner=optuna.pruners.MedianPruner(n_startup_trials=3, n_warmup_steps=2),
 )
-study.optimize(objective, n_trials=12)
+study.optimize(objective, n_trials=10)
 table = study.trials_dataframe(attrs=("value", "state", "params"))
 table.columns = table.columns.str.removeprefix("params_")
 table[

@@ -92,7 +92,7 @@ class Blend(base.MultiTaskEstimator):
 
 from sk_mtl.inspection import draw
 
-draw(Blend(), tasks=["high_income", "married", "log_wage"])
+draw(Blend(), tasks=["click", "buy"])
 
 # %%
 # In a search
@@ -121,7 +121,6 @@ candidates = {
     "SingleTask": SingleTask(**common),
     "SharedBottom": SharedBottom(**common),
     "Blend": Blend(**common),
-    "Blend, own (64,)": Blend(own_units=(64,), **common),
 }
 search = GridSearchCV(
     Pipeline([("model", Blend())]),
@@ -163,13 +162,14 @@ for ax, (task, metric) in zip(axes, metrics.items(), strict=True):
     )
     ax.set(title=task, xlabel={"roc_auc": "AUC", "r2": "R²"}[metric])
     ax.grid(axis="x", alpha=0.3)
+    ax.margins(y=0.15)
 axes[0].invert_yaxis()
 figure.legend(
     *axes[0].get_legend_handles_labels(), ncols=4, loc="outside lower center"
 )
 
 # %%
-# And what a random search or Optuna would try:
+# What a random search or Optuna would try of its own parameters:
 
 own = {
     name: what

@@ -123,7 +123,7 @@ figure, axes = plt.subplots(
     1, 2, figsize=(8, 2.6), sharey=True, layout="constrained"
 )
 for ax, (name, values), color in zip(
-    axes, table.items(), ("#0072B2", "#E69F00"), strict=True
+    axes, table.items(), ("#0072B2", "#D55E00"), strict=True
 ):
     ax.plot(values, table.index, "o", color=color, markersize=9)
     ax.set(xlabel=name)
@@ -149,11 +149,15 @@ same = [
 print(f"{np.mean(same):.0%} of the nearest five are of the same genre")
 
 # %%
-# The two directions in which the vectors differ most; colors are the genres.
+# The two directions in which the vectors differ most, and in color what the network was not told.
 
-EmbeddingDisplay.from_estimator(
-    model, "film", values=pd.Series(genre, name="genre")
-)
+display = EmbeddingDisplay.from_estimator(model, "film")
+colors = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
+for g, (color, marker) in enumerate(zip(colors, "osD^", strict=True)):
+    x, y = display.points_[genre[display.vectors.index] == g].T
+    look = {"color": color, "marker": marker, "s": 45, "zorder": 3}
+    display.ax_.scatter(x, y, label=f"genre {g}", **look)
+display.ax_.legend()
 
 # %%
 # Other kinds of column: :doc:`/guide/features`. Vocabularies of millions:

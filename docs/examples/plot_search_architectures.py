@@ -19,7 +19,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import QuantileTransformer
 
-from sk_mtl import CGC, PLE, MMoE, SharedBottom, SingleTask
+from sk_mtl import PLE, MMoE, SharedBottom, SingleTask
 from sk_mtl.datasets import make_census_like
 
 X, Y = make_census_like(3000, random_state=0)
@@ -42,8 +42,8 @@ pipeline
 # %%
 # The grid
 # --------
-# The key is the name of the step. Each candidate is one network (``n_members=1``): a comparison
-# wants the architectures, not averages over members. `SingleTask` shares nothing and is what
+# The key is the name of the step. Each candidate is one network (``n_members=1``), so that
+# architectures are compared and not averages over members. `SingleTask` shares nothing and is what
 # sharing is measured against.
 
 single = {"n_members": 1, "random_state": 0}
@@ -52,7 +52,6 @@ grid = {
         SingleTask(**single),
         SharedBottom(**single),
         MMoE(**single),
-        CGC(**single),
         PLE(**single),
     ]
 }
@@ -124,6 +123,7 @@ for ax, (task, metric) in zip(axes, metrics.items(), strict=True):
     )
     ax.set(title=task, xlabel={"roc_auc": "AUC", "r2": "R²"}[metric])
     ax.grid(axis="x", alpha=0.3)
+    ax.margins(y=0.15)
 axes[0].invert_yaxis()
 figure.legend(
     *axes[0].get_legend_handles_labels(), ncols=4, loc="outside lower center"
