@@ -18,7 +18,7 @@ from sk_mtl.datasets import fetch_adult
 
 X, Y = fetch_adult(subset="train", return_X_y=True)
 X_test, Y_test = fetch_adult(subset="test", return_X_y=True)
-X.join(Y).head()
+X.iloc[:, :6].join(Y).head()  # the first of 12 columns, and both labels
 
 # %%
 # One estimator, two tasks
@@ -91,15 +91,13 @@ models = {
 }
 rows, rows_test = prepare(X), prepare(X_test)
 scorers = task_scorers("roc_auc", Y.columns)
-ours = {
-    name: {
+ours = {}
+for name, network in models.items():
+    network.fit(rows, Y)
+    ours[name] = {
         task: score(network, rows_test, Y_test)
         for task, score in scorers.items()
     }
-    for name, network in (
-        (name, network.fit(rows, Y)) for name, network in models.items()
-    )
-}
 
 # %%
 # Beside them the numbers that the Keras code published, of one run each.

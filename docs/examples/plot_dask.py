@@ -45,14 +45,8 @@ with parallel_config("dask"):
 # %%
 
 found = pd.DataFrame(search.cv_results_)
-found[
-    [
-        "param_bottom_units",
-        "param_dropout",
-        "mean_test_score",
-        "std_test_score",
-    ]
-].round(4)
+params = ["param_bottom_units", "param_dropout"]
+found[[*params, "mean_test_score", "std_test_score"]].round(4)
 
 # %%
 # The folds of each candidate:
@@ -64,21 +58,10 @@ labels = [
     f"{p['bottom_units']}, dropout {p['dropout']}" for p in found["params"]
 ]
 for fold, color in enumerate(("#E69F00", "#56B4E9", "#009E73")):
-    ax.plot(
-        found[f"split{fold}_test_score"],
-        labels,
-        "o",
-        color=color,
-        label=f"fold {fold + 1}",
-    )
-ax.plot(
-    found["mean_test_score"],
-    labels,
-    "|",
-    color="black",
-    markersize=16,
-    label="mean",
-)
+    look = {"color": color, "label": f"fold {fold + 1}"}
+    ax.plot(found[f"split{fold}_test_score"], labels, "o", **look)
+look = {"color": "black", "markersize": 16, "label": "mean"}
+ax.plot(found["mean_test_score"], labels, "|", **look)
 ax.set(xlabel="mean over tasks of accuracy and R²")
 ax.grid(axis="x", alpha=0.3)
 ax.margins(y=0.15)

@@ -23,17 +23,19 @@ worlds = [
     for seed in range(3)
 ]
 train, test = slice(None, 20_000), slice(20_000, None)
+names = [f"world {number}" for number in (1, 2, 3)]
+clicks = [world.target["click"] == 1 for world in worlds]
+rates = [world.conversion_rate for world in worlds]
 pd.DataFrame(
     {
-        f"world {number}": {
-            "share clicked": world.target["click"].mean(),
-            "true conversion rate, all rows": world.conversion_rate.mean(),
-            "true conversion rate, clicked rows": world.conversion_rate[
-                world.target["click"] == 1
-            ].mean(),
-        }
-        for number, world in enumerate(worlds, 1)
-    }
+        "share clicked": [click.mean() for click in clicks],
+        "conversion rate, all rows": [rate.mean() for rate in rates],
+        "conversion rate, clicked rows": [
+            rate[click].mean()
+            for rate, click in zip(rates, clicks, strict=True)
+        ],
+    },
+    index=names,
 ).round(3)
 
 # %%
@@ -80,17 +82,17 @@ looks = {
     "ESMM": ("o", "#0072B2"),
     "ESCM2, doubly robust": ("^", "#009E73"),
 }
-for ax, world, found in zip(axes, worlds, predictions, strict=True):
-    true = world.conversion_rate[test]
+for ax, title, rate, found in zip(
+    axes, names, rates, predictions, strict=True
+):
+    true = rate[test]
     groups = np.array_split(np.argsort(true), 10)
     middle = [true[rows].mean() for rows in groups]
     ax.plot(middle, middle, color="#999999", linestyle="--", label="truth")
     for name, (marker, color) in looks.items():
         means = [found[name][rows].mean() for rows in groups]
         ax.plot(middle, means, marker, color=color, label=name, alpha=0.85)
-    ax.set(xscale="log", yscale="log", xlabel="true rate")
-for number, ax in enumerate(axes, 1):
-    ax.set(title=f"world {number}")
+    ax.set(title=title, xscale="log", yscale="log", xlabel="true rate")
 axes[0].set(ylabel="predicted rate")
 figure.legend(
     *axes[0].get_legend_handles_labels(), ncols=4, loc="outside lower center"
@@ -102,20 +104,18 @@ figure.legend(
 
 from scipy.stats import spearmanr
 
-rows = {}
-for number, (world, found) in enumerate(
-    zip(worlds, predictions, strict=True), 1
-):
-    true = world.conversion_rate[test]
+table = {}
+for title, rate, found in zip(names, rates, predictions, strict=True):
+    true = rate[test]
     low = true < np.median(true)
-    for name, rate in found.items():
-        rows[f"world {number}", name] = {
-            "mean / true mean": rate.mean() / true.mean(),
-            "the same, lower half": rate[low].mean() / true[low].mean(),
-            "squared error": np.mean((rate - true) ** 2),
-            "rank correlation": spearmanr(rate, true).statistic,
+    for name, guess in found.items():
+        table[title, name] = {
+            "mean": guess.mean() / true.mean(),
+            "mean, lower half": guess[low].mean() / true[low].mean(),
+            "squared error": np.mean((guess - true) ** 2),
+            "ranks": spearmanr(guess, true).statistic,
         }
-pd.DataFrame(rows).T.round(4)
+pd.DataFrame(table).T.round(4)
 
 # %%
 # What this does not show

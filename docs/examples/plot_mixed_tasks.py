@@ -78,7 +78,7 @@ kinds = {
 X_train, X_test, Y_train, Y_test = train_test_split(X, Y, random_state=0)
 model = CGC(task_types=kinds, random_state=0).fit(X_train, Y_train)
 report = multi_task_report(Y_test, model, X_test)
-report.round(3).astype(object).where(report.notna(), "")
+report.round(3).astype(object).where(report.notna(), "").T
 
 # %%
 # Predictions have the types of the labels; a frame keeps them.

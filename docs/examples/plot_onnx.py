@@ -31,9 +31,7 @@ import onnxruntime
 import pandas as pd
 
 options = onnxruntime.SessionOptions()
-options.intra_op_num_threads = (
-    1  # as on a server that answers several requests at once
-)
+options.intra_op_num_threads = 1  # one request, one thread
 session = onnxruntime.InferenceSession(
     path, options, providers=["CPUExecutionProvider"]
 )
@@ -91,18 +89,14 @@ def measure(call, *args, repeats):
     return np.array(times[3:])
 
 
-sizes, ways = (
-    (1, 100, 5000),
-    {"predict_proba of a frame": [], "ONNX Runtime": []},
-)
+sizes = (1, 100, 5000)
+frames, tensors = [], []
 for n in sizes:
-    tensors = onnx_inputs(session, X[:n])
-    repeats = 100 if n < 5000 else 10
-    times = measure(model.predict_proba, X[:n], repeats=repeats)
-    ways["predict_proba of a frame"].append(times)
-    ways["ONNX Runtime"].append(
-        measure(session.run, None, tensors, repeats=repeats)
-    )
+    n_times = 100 if n < 5000 else 10
+    rows = onnx_inputs(session, X[:n])
+    frames.append(measure(model.predict_proba, X[:n], repeats=n_times))
+    tensors.append(measure(session.run, None, rows, repeats=n_times))
+ways = {"predict_proba of a frame": frames, "ONNX Runtime": tensors}
 torch.set_num_threads(threads)
 
 figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")

@@ -58,9 +58,8 @@ study = optuna.create_study(
 study.optimize(objective, n_trials=10)
 table = study.trials_dataframe(attrs=("value", "state", "params"))
 table.columns = table.columns.str.removeprefix("params_")
-table[
-    ["value", "state", "lr", "dropout", "bottom_units", "numeric_features"]
-].round(4)
+shown = ["value", "state", "lr", "dropout", "bottom_units", "numeric_features"]
+table[shown].round(4)
 
 # %%
 # What the trials did
@@ -69,33 +68,22 @@ table[
 
 import matplotlib.pyplot as plt
 
-figure, ax = plt.subplots(figsize=(8, 4), layout="constrained")
-best = study.best_trial.number
-for trial in study.trials:
-    epochs, scores = zip(*trial.intermediate_values.items(), strict=True)
-    pruned = trial.state == optuna.trial.TrialState.PRUNED
-    color = (
-        "#D55E00"
-        if pruned
-        else "#0072B2"
-        if trial.number == best
-        else "#56B4E9"
-    )
-    width = 3 if trial.number == best else 1.5
-    ax.plot([e + 1 for e in epochs], scores, color=color, linewidth=width)
-    ax.plot(
-        epochs[-1] + 1,
-        scores[-1],
-        "x" if pruned else "o",
-        color=color,
-        markersize=8,
-    )
-for label, look in {
-    "best": {"color": "#0072B2", "marker": "o", "linewidth": 3},
+looks = {
+    "best": {"color": "#0072B2", "marker": "o", "linewidth": 3, "zorder": 3},
     "ran to the end": {"color": "#56B4E9", "marker": "o"},
     "ended early": {"color": "#D55E00", "marker": "x"},
-}.items():
-    ax.plot([], [], label=label, **look)
+}
+figure, ax = plt.subplots(figsize=(8, 4), layout="constrained")
+for trial in study.trials:
+    if trial.state == optuna.trial.TrialState.PRUNED:
+        kind = "ended early"
+    else:
+        kind = "best" if trial == study.best_trial else "ran to the end"
+    epochs, scores = zip(*trial.intermediate_values.items(), strict=True)
+    epochs = [epoch + 1 for epoch in epochs]
+    ax.plot(epochs, scores, markevery=[-1], markersize=8, **looks[kind])
+for kind, look in looks.items():
+    ax.plot([], [], label=kind, **look)
 ax.set(xlabel="epoch", ylabel="AUC of married, rows held out")
 ax.legend()
 
@@ -103,10 +91,8 @@ ax.legend()
 # The best, with all rows and four members
 # ----------------------------------------
 
-final = SharedBottom(max_epochs=8, batch_size=64, random_state=0)
-final.set_params(
-    **{**search_space(final, study.best_trial), "max_epochs": 8}
-).fit(X, Y)
+best = search_space(model, study.best_trial) | {"max_epochs": 8}
+final = SharedBottom(batch_size=64, random_state=0, **best).fit(X, Y)
 default = SharedBottom(random_state=0).fit(X, Y)
 {
     "default": round(married(default, X_test, Y_test), 4),

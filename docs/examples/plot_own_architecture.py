@@ -25,7 +25,7 @@ from sk_mtl.nn import StackedMLP, repeat_per_task
 
 
 class BlendBottom(nn.Module):
-    """A shared network and one per task, blended unit by unit: (B, D) -> (B, M * K, H)."""
+    """A shared network and one per task, blended unit by unit."""
 
     def __init__(self, in_features, n_tasks, *, units, own_units, **network):
         super().__init__()
@@ -39,13 +39,12 @@ class BlendBottom(nn.Module):
         self.out_features = units[-1]
 
     def forward(self, x):
-        gate = self.gates(x)
-        return gate * repeat_per_task(self.shared(x), self.n_tasks) + (
-            1 - gate
-        ) * self.own(x)
+        gate, shared = self.gates(x), self.shared(x)
+        shared = repeat_per_task(shared, self.n_tasks)
+        return gate * shared + (1 - gate) * self.own(x)
 
     def own_parameters(self):
-        """Return the parameters that a single task's loss reaches, for balancers."""
+        """Return what a single task's loss reaches, for balancers."""
         yield from self.own.parameters()
         yield from self.gates.parameters()
 
@@ -75,13 +74,8 @@ class Blend(base.MultiTaskEstimator):
     )
 
     def _build_bottom(self, in_features, n_tasks, **network):
-        return BlendBottom(
-            in_features,
-            n_tasks,
-            units=self.bottom_units,
-            own_units=self.own_units,
-            **network,
-        )
+        units = {"units": self.bottom_units, "own_units": self.own_units}
+        return BlendBottom(in_features, n_tasks, **units, **network)
 
 
 # %%
@@ -145,21 +139,10 @@ figure, axes = plt.subplots(
 for ax, (task, metric) in zip(axes, metrics.items(), strict=True):
     folds = found[[f"split{fold}_test_{task}" for fold in range(3)]].to_numpy()
     for fold, color in enumerate(("#E69F00", "#56B4E9", "#009E73")):
-        ax.plot(
-            folds[:, fold],
-            found.index,
-            "o",
-            color=color,
-            label=f"fold {fold + 1}",
-        )
-    ax.plot(
-        folds.mean(axis=1),
-        found.index,
-        "|",
-        color="black",
-        markersize=16,
-        label="mean",
-    )
+        look = {"color": color, "label": f"fold {fold + 1}"}
+        ax.plot(folds[:, fold], found.index, "o", **look)
+    look = {"color": "black", "markersize": 16, "label": "mean"}
+    ax.plot(folds.mean(axis=1), found.index, "|", **look)
     ax.set(title=task, xlabel={"roc_auc": "AUC", "r2": "R²"}[metric])
     ax.grid(axis="x", alpha=0.3)
     ax.margins(y=0.15)

@@ -78,10 +78,8 @@ settings = {
 try:
     MMoE(callbacks=[StopAfter(3)], **settings).fit(source)
 except Stopped:
-    print(
-        "stopped; in the folder:",
-        *sorted(path.name for path in folder.glob("state/*.safetensors")),
-    )
+    files = sorted(path.name for path in folder.glob("state/*.safetensors"))
+    print("stopped; in the folder:", *files)
 
 # %%
 # The same script, run again. Two epochs are read from the folder, the others are trained:
@@ -102,20 +100,9 @@ import matplotlib.pyplot as plt
 
 history = model.history_
 figure, ax = plt.subplots(figsize=(8, 3.4), layout="constrained")
-ax.plot(
-    history["epoch"],
-    history["train_loss"],
-    "o-",
-    color="#0072B2",
-    label="training",
-)
-ax.plot(
-    history["epoch"],
-    history["valid_loss"],
-    "s--",
-    color="#D55E00",
-    label="held out",
-)
+looks = {"train_loss": ("o-", "#0072B2"), "valid_loss": ("s--", "#D55E00")}
+for column, (mark, color) in looks.items():
+    ax.plot(history["epoch"], history[column], mark, color=color, label=column)
 ax.axvline(2.5, color="#999999", linestyle=":", label="gone on from here")
 ax.set(xlabel="epoch", ylabel="loss, sum over tasks")
 ax.legend()

@@ -22,22 +22,18 @@ from sklearn.preprocessing import QuantileTransformer
 from sk_mtl import PLE, MMoE, SharedBottom, SingleTask
 from sk_mtl.datasets import make_census_like
 
-X, Y = make_census_like(3000, random_state=0)
+X, Y = make_census_like(2500, random_state=0)
 rare = np.random.default_rng(0).random(len(Y)) < 0.1
 Y["log_wage"] = Y["log_wage"].where(rare)
 
-numbers, words = (
-    X.select_dtypes("number").columns,
-    X.select_dtypes("category").columns,
-)
-to_normal = QuantileTransformer(n_quantiles=200, output_distribution="normal")
+numbers = X.select_dtypes("number").columns
+words = X.select_dtypes("category").columns
+normal = QuantileTransformer(n_quantiles=200, output_distribution="normal")
 columns = ColumnTransformer(
-    [("numbers", to_normal, numbers), ("words", "passthrough", words)]
+    [("numbers", normal, numbers), ("words", "passthrough", words)]
 )
-pipeline = Pipeline([("columns", columns), ("model", MMoE())]).set_output(
-    transform="pandas"
-)
-pipeline
+pipeline = Pipeline([("columns", columns), ("model", MMoE())])
+pipeline.set_output(transform="pandas")
 
 # %%
 # The grid
@@ -106,21 +102,10 @@ figure, axes = plt.subplots(
 for ax, (task, metric) in zip(axes, metrics.items(), strict=True):
     folds = found[[f"split{fold}_test_{task}" for fold in range(3)]].to_numpy()
     for fold, color in enumerate(("#E69F00", "#56B4E9", "#009E73")):
-        ax.plot(
-            folds[:, fold],
-            found.index,
-            "o",
-            color=color,
-            label=f"fold {fold + 1}",
-        )
-    ax.plot(
-        folds.mean(axis=1),
-        found.index,
-        "|",
-        color="black",
-        markersize=16,
-        label="mean",
-    )
+        look = {"color": color, "label": f"fold {fold + 1}"}
+        ax.plot(folds[:, fold], found.index, "o", **look)
+    look = {"color": "black", "markersize": 16, "label": "mean"}
+    ax.plot(folds.mean(axis=1), found.index, "|", **look)
     ax.set(title=task, xlabel={"roc_auc": "AUC", "r2": "R²"}[metric])
     ax.grid(axis="x", alpha=0.3)
     ax.margins(y=0.15)
