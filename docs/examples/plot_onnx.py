@@ -103,7 +103,7 @@ figure, ax = plt.subplots(figsize=(8, 3.6), layout="constrained")
 looks = zip(ways.items(), ("s-", "o-"), ("#D55E00", "#0072B2"), strict=True)
 for (name, times), mark, color in looks:
     medians = [np.median(of_size) for of_size in times]
-    labels = [f"{median:#.2g}" for median in medians]
+    labels = [f"{median:.3g}" for median in medians]
     ax.plot(sizes, medians, mark, color=color, label=name)
     ax.plot([], [], " ", label=f"   {', '.join(labels)} ms")
 ax.set(xscale="log", yscale="log", xticks=sizes, xticklabels=map(str, sizes))

@@ -152,6 +152,7 @@ print(f"{np.mean(same):.0%} of the nearest five are of the same genre")
 # The two directions in which the vectors differ most, and in color what the network was not told.
 
 display = EmbeddingDisplay.from_estimator(model, "film")
+display.scatter_.set_visible(False)
 colors = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 for g, (color, marker) in enumerate(zip(colors, "osD^", strict=True)):
     x, y = display.points_[genre[display.vectors.index] == g].T
