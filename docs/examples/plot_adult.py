@@ -18,7 +18,7 @@ from sk_mtl.datasets import fetch_adult
 
 X, Y = fetch_adult(subset="train", return_X_y=True)
 X_test, Y_test = fetch_adult(subset="test", return_X_y=True)
-X.iloc[:, :6].join(Y).head()  # the first of 12 columns, and both labels
+X.iloc[:, :6].join(Y).head()  # the first of 13 columns, and both labels
 
 # %%
 # One estimator, two tasks
