@@ -120,7 +120,7 @@ pd.DataFrame(table).T.round(4)
 # %%
 # What this does not show
 # -----------------------
-# The mean over all rows is nearly right for all three: every column that drives the clicks is an
+# The mean over all rows is right to about a tenth for all three: every column behind the clicks is an
 # input here, so the bias lies in single rows and groups. With weaker confounding (0.6) and as
 # many clicks the gain is gone, and the model of clicked rows is as good or better:
 # :doc:`the study </results/click_conversion>` has five worlds of each. How to choose:
