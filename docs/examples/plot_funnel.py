@@ -120,8 +120,8 @@ pd.DataFrame(table).T.round(4)
 # %%
 # What this does not show
 # -----------------------
-# The mean over all rows is right to about a tenth for all three: every column behind the clicks is an
-# input here, so the bias lies in single rows and groups. With weaker confounding (0.6) and as
+# The mean over all rows is right to about a tenth for all three: all columns behind the clicks are
+# inputs here, so the bias lies in single rows and groups. With weaker confounding (0.6) and as
 # many clicks the gain is gone, and the model of clicked rows is as good or better:
 # :doc:`the study </results/click_conversion>` has five worlds of each. How to choose:
 # :doc:`/guide/funnels`.
