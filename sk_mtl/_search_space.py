@@ -18,7 +18,8 @@ def search_space(estimator: Any, trial: Any = None) -> dict[str, Any]:
     ----------
     estimator : estimator
         An sk_mtl estimator, or a pipeline or another estimator that holds some: names then begin
-        as in its own `get_params`, such as ``mmoe__lr``.
+        as in its own `get_params`, such as ``mmoe__lr``. Of a `bottom` what is its own is tried:
+        ``bottom__n_experts``.
     trial : optuna.Trial or optuna.trial.FrozenTrial, optional
         A trial of Optuna that chooses a value for each parameter. A finished one, such as
         ``study.best_trial``, gives the values that it chose.
@@ -53,23 +54,29 @@ def search_space(estimator: Any, trial: Any = None) -> dict[str, Any]:
     With Optuna, the objective begins with ``model.set_params(**search_space(model, trial))``, and
     at the end ``model.set_params(**search_space(model, study.best_trial))`` is the best model.
     """
+    found = _find(estimator)
     space = {
         prefix + f.name: f.metadata["search"]
-        for prefix, found in _find(estimator).items()
-        for f in fields(found)
+        for prefix, one in found.items()
+        for f in fields(one)
         if f.metadata["search"] is not None
+        and not (f.name in COMMON and prefix.removesuffix("bottom__") in found.keys() - {prefix})
     }
     if trial is None:
         return {name: _distribution(what) for name, what in space.items()}
     return {name: _suggest(trial, name, what) for name, what in space.items()}
 
 
+COMMON = MultiTaskEstimator.__dataclass_fields__.keys()
+"""What all estimators have, and what a `bottom` takes from the estimator that holds it."""
+
+
 def _find(estimator: Any) -> dict[str, Any]:
     """Return the sk_mtl estimators inside another, by what their parameters' names begin with."""
-    if isinstance(estimator, MultiTaskEstimator):
-        return {"": estimator}
     parts = estimator.get_params(deep=True) if hasattr(estimator, "get_params") else {}
     found = {f"{k}__": v for k, v in parts.items() if isinstance(v, MultiTaskEstimator)}
+    if isinstance(estimator, MultiTaskEstimator):
+        found = {"": estimator, **found}
     if not found:
         raise TypeError(
             f"`estimator` is {estimator!r}, which holds no sk_mtl estimator; pass one, or a "

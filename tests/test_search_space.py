@@ -10,10 +10,10 @@ from scipy import sparse
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import ParameterSampler, RandomizedSearchCV
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sk_mtl import MMoE, SharedBottom, search_space
+from sk_mtl import ESMM, MMoE, SharedBottom, search_space
 from sk_mtl.base import Range, parameter
 
 TABLE = make_table()
@@ -39,6 +39,20 @@ def searched(cls):
 def test_names(name):
     cls = {cls.__name__: cls for cls in ESTIMATORS}[name]
     assert set(search_space(cls())) == COMMON | OWN[name]
+
+
+def test_of_a_bottom_what_counts_there_is_searched():
+    own = {f"bottom__{name}" for name in OWN["MMoE"]}
+    model = ESMM(bottom=MMoE(), max_epochs=1, n_members=1)
+    assert set(search_space(model)) == COMMON | own
+    space = search_space(make_pipeline(StandardScaler(), model))
+    assert set(space) == {f"esmm__{name}" for name in COMMON | own}
+    step = Pipeline([("bottom", MMoE())])
+    assert set(search_space(step)) == {f"bottom__{name}" for name in COMMON | OWN["MMoE"]}
+    (draw,) = ParameterSampler(search_space(model), 1, random_state=0)
+    clicks = np.tile([[0, 0], [1, 0], [1, 1]], (20, 1))
+    model.set_params(**draw | {"max_epochs": 1}).fit(TABLE.X[:60], clicks)
+    assert model.bottom.n_experts == draw["bottom__n_experts"]
 
 
 @everywhere
