@@ -83,6 +83,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "sk_mtl"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_search_scorer = str(HERE / "_ext" / "search_order.js")  # the guide before the reference
 html_show_sourcelink = False
 html_theme_options = {
     "navbar_align": "left",
