@@ -63,7 +63,9 @@ frame.head()
 
 # %%
 # Text columns are embedded and numbers are scaled by the estimator, gaps included. A date is text
-# too, and as a category it would say nothing of a new day: make a number of it.
+# too, and as a category it would say nothing of a new day: make a number of it. A column that
+# names the row, such as a customer's number, is to be dropped. For numbers as text and for free
+# text see :doc:`features </guide/features>`.
 
 frame["days"] = (
     pd.Timestamp("2025-07-01") - pd.to_datetime(frame["since"])
