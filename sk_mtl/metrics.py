@@ -127,7 +127,15 @@ class TaskScorer(_Scorer):
         scorer = get_scorer(self.metric)
         if task.classes_ is not None and len(np.unique(labels)) < len(task.classes_):
             return _score_slice(scorer, view, rows, labels, kwargs)
-        return float(scorer(view, rows, labels, **kwargs))
+        try:
+            return float(scorer(view, rows, labels, **kwargs))
+        except AttributeError as error:
+            if task.classes_ is not None:
+                raise
+            raise ValueError(
+                f"The metric {self.metric!r} wants probabilities, and task {name!r} is of the kind "
+                f"{task.kind!r}, which has none; pass a metric of values such as 'r2'."
+            ) from error
 
     def __repr__(self) -> str:
         return f"task_scorer({self.metric!r}, task={self.task!r})"
@@ -236,9 +244,15 @@ def multi_task_scorer(
 
     Raises
     ------
+    TypeError
+        If `metrics` is no mapping.
     ValueError
         If `weights` names a task that `metrics` does not.
     """
+    if not isinstance(metrics, Mapping):
+        raise TypeError(
+            f"`metrics` is {metrics!r}; pass a metric of each task, as {{'income': 'roc_auc'}}."
+        )
     unknown = [name for name in weights or () if name not in metrics]
     if unknown:
         raise ValueError(f"`weights` names {unknown[0]!r}; `metrics` has {list(metrics)}.")

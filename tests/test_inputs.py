@@ -29,7 +29,7 @@ from sk_mtl import MMoE, SharedBottom, load, predict_frame, predict_task_proba, 
 from sk_mtl.data import check_rows, encoder, numbers
 from sk_mtl.metrics import REPORTED, multi_task_report, multi_task_scorer, task_scorer
 from sk_mtl.model_selection import cross_val_predict
-from sk_mtl.tasks import OrdinalTask
+from sk_mtl.tasks import Column, OrdinalTask, make_tasks
 
 N = 400
 RNG = np.random.default_rng(0)
@@ -464,6 +464,40 @@ def test_a_frame_of_predictions_keeps_each_label_s_dtype():
         found = predict_frame(model, rows)
         assert found.dtypes.map(lambda dtype: dtype.kind).tolist() == ["i", "b", "f"]
         assert len(found) == len(rows)
+
+
+def test_a_column_of_ids_is_told_of_at_fit():
+    rng = np.random.default_rng(0)
+    n = 600
+    ids = pd.DataFrame({"id": [f"L{k}" for k in range(n)], "kind": rng.choice(["a", "b"], n)})
+    label = rng.integers(0, 2, n)
+    with pytest.warns(UserWarning, match=r"as rows are embedded.* 'id' has 600 in 600 rows"):
+        small(SharedBottom).fit(ids, label)
+    small(SharedBottom, categorical_features=["id", "kind"]).fit(ids, label)  # it is meant
+    few = ids.assign(id=ids["id"].str[:3])
+    small(SharedBottom).fit(few, label)
+
+
+def test_numbers_that_were_read_as_text_are_told_of():
+    amounts = [f"{k},000" for k in range(150)]
+    columns = [Column("amount", np.array(amounts, dtype=object), np.ones(150, bool))]
+    with pytest.warns(UserWarning, match=r"task 'amount' are 150 distinct ones.*read as text"):
+        make_tasks(columns, "auto")
+    make_tasks(columns, "classification")
+
+
+def test_one_row_as_a_series_is_refused_with_the_way_out():
+    model = small(SharedBottom).fit(X, Y)
+    with pytest.raises(ValueError, match=r"X is a Series; .* X\.iloc\[\[i\]\]"):
+        model.predict(X.iloc[0])
+
+
+def test_a_metric_of_probabilities_does_not_suit_values():
+    model = small(SharedBottom).fit(X, Y.assign(value=X["a"]))
+    with pytest.raises(ValueError, match="'roc_auc' wants probabilities, and task 'value' is"):
+        task_scorer("roc_auc", "value")(model, X, Y.assign(value=X["a"]))
+    with pytest.raises(TypeError, match="`metrics` is 'roc_auc'; pass a metric of each task"):
+        multi_task_scorer("roc_auc")
 
 
 def test_the_scores_of_a_metric_by_name_in_training():

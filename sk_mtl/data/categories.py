@@ -38,6 +38,9 @@ from sk_mtl.data.vocabularies import (
 )
 from sk_mtl.numeric.values import auto_embedding_dim
 
+ID_ROWS, ID_SHARE = 500, 0.9
+"""From so many cells on, a column with so large a share of different ones is told of as an id."""
+
 PIECE = 2**16
 """Cells with several categories that are looked at at once."""
 
@@ -117,6 +120,7 @@ class CategoryEncoder(ColumnEncoder):
     def fit(self, table: Table, rows: NDArray | None, weight: NDArray | None) -> None:
         """Learn the categories that stand in the rows, and the widths of their embeddings."""
         groups = self.begin(table)
+        n_cells = []
         for group in groups:
             known = seen = pd.Index([], dtype=object)
             if group.n_slots is not None:
@@ -127,7 +131,8 @@ class CategoryEncoder(ColumnEncoder):
             if group.has_rule:
                 known = keep_frequent(seen, self.pieces(table, rows, group), group)
             self.publish(group, seen, known)
-        self.finish(groups)
+            n_cells.append(len(group.columns) * (len(table) if rows is None else len(rows)))
+        self.finish(groups, n_cells)
 
     def survey(self, table: Table, sample_rows: int) -> CategorySurvey:
         """Return what learns from a stream: the categories of all rows."""
@@ -200,9 +205,26 @@ class CategoryEncoder(ColumnEncoder):
         self.infrequent_.append(bool(has_rare))
         self.frozen_.append(frozen)
 
-    def finish(self, groups: Sequence[Vocabulary]) -> None:
-        """Choose the widths: all categories are known."""
+    def finish(self, groups: Sequence[Vocabulary], n_cells: Sequence[int]) -> None:
+        """Choose the widths: all categories are known, of so many cells of each vocabulary."""
         self.dims_ = self._widths(groups)
+        asked = self.categorical_features
+        if not (isinstance(asked, str) and asked == "from_dtype"):
+            return
+        told = [
+            f"{self.names_[group.columns[0]]!r} has {len(known):,} in {n:,} rows"
+            for group, known, n in zip(groups, self.categories_, n_cells, strict=True)
+            if n >= ID_ROWS and len(known) > ID_SHARE * n
+        ]
+        if told:
+            warnings.warn(
+                "Columns of nearly as many values as rows are embedded, which says nothing of new "
+                f"rows and harms what the other columns say: {'; '.join(told)}. Leave them out of "
+                "X, make numbers of numbers and dates, or name them in `categorical_features` if "
+                "they are meant.",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def _members(self, c: int, values: pd.Series) -> Members:
         return read_members(values, self.names_[c], self.separators_[c])
@@ -355,7 +377,8 @@ class CategoryEncoder(ColumnEncoder):
             return
         warnings.warn(
             f"No category of X is known in some columns: {'; '.join(told)}. Their rows are "
-            "predicted as those of an unknown category; pass the values that `fit` saw.",
+            "predicted as those of an unknown category; pass the values that `fit` saw, or leave a "
+            "column whose values never come again out of X.",
             UserWarning,
             stacklevel=2,
         )

@@ -106,6 +106,10 @@ def _check_rows(estimator: Any, X: Any, names: Sequence[Any] | None) -> Any:
 
 def _refuse_other_forms(X: Any) -> None:
     """Refuse rows of named values, which numpy would read without their names."""
+    if isinstance(X, pd.Series):
+        raise ValueError(
+            "X is a Series; pass a DataFrame: of one row X.iloc[[i]], of one column X[['name']]."
+        )
     if isinstance(X, Mapping):
         raise ValueError(f"X is a {type(X).__name__}; pass pd.DataFrame(X), a column per entry.")
     if isinstance(X, np.ndarray) and X.dtype.names:

@@ -82,7 +82,7 @@ class CategorySurvey(Survey):
             name = self.encoder.names_[group.columns[0]]
             known = tally.frequent(group, name)
             self.encoder.publish(group, tally.index, known, lost=tally.floor > 0)
-        self.encoder.finish(self.groups)
+        self.encoder.finish(self.groups, [tally.n_cells for tally in self.tallies])
 
 
 class Tally:

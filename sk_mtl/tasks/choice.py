@@ -159,7 +159,9 @@ def make_tasks(
         of a kind is not valid.
     """
     kinds = resolve_task_types(task_types, [column.name for column in columns])
-    tasks, guessed = [], {}
+    tasks: list[Task] = []
+    guessed: dict[str, int] = {}
+    words: dict[str, int] = {}
     for k, (column, kind) in enumerate(zip(columns, kinds, strict=True)):
         given = None if classes is None else classes[k]
         # A stream may bring the first label of a task later; its classes must be known by then.
@@ -168,13 +170,14 @@ def make_tasks(
                 f"Task {column.name!r} has no observed label (with a weight above zero); leave it "
                 "out, or give rows that have one."
             )
-        if kind == "auto":
+        is_guess = kind == "auto"
+        if is_guess:
             kind = "classification" if given is not None else _infer_kind(*column[:2])
-            if kind == "classification" and given is None and column.values.dtype.kind in "fiu":
-                guessed[column.name] = len(np.unique(column.values))
         if kind == "classification":
-            labels = column.values if given is None else given
-            kind = "binary" if len(np.unique(labels)) <= 2 else "multiclass"
+            n_classes = len(np.unique(column.values if given is None else given))
+            kind = "binary" if n_classes <= 2 else "multiclass"
+            if is_guess and given is None:
+                (guessed if column.values.dtype.kind in "fiu" else words)[column.name] = n_classes
         task = _new_task(kind, column.name)
         if isinstance(task, OrdinalTask) and task.order is None:
             task.order = column.order
@@ -188,6 +191,16 @@ def make_tasks(
             + ", ".join(f"task {name!r} are {n} distinct ones" for name, n in many.items())
             + f". If they are values, pass task_types={dict.fromkeys(many, 'regression')} (or "
             f"'count'); if classes, {dict.fromkeys(many, 'classification')}.",
+            UserWarning,
+            stacklevel=2,
+        )
+    words = {name: n for name, n in words.items() if n > MAX_AUTO_CLASSES}
+    if words:
+        warnings.warn(
+            "Labels that are no numbers are taken for classes under task_types='auto'; those of "
+            + ", ".join(f"task {name!r} are {n} distinct ones" for name, n in words.items())
+            + ". If they are numbers read as text, pass y[...].astype(float); if classes, "
+            f"task_types={dict.fromkeys(words, 'classification')}.",
             UserWarning,
             stacklevel=2,
         )

@@ -127,7 +127,8 @@ class ClassificationTask(Task):
             raise ValueError(
                 f"Task {self.name!r} has the label {label!r}, which the first call did not see; "
                 f"its classes are {shorten(self.classes_)}. Pass `classes` at the first call of "
-                f"partial_fit, with every label that may come.{remedy}"
+                f"partial_fit, with every label that may come; with warm_start, fit a new model."
+                f"{remedy}"
             )
         return position.astype(np.float64)
 
