@@ -26,7 +26,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
 
-SLOW_EVERY = 8
+SLOW_EVERY = 16
 """Of the tests marked slow one in so many runs, unless more or special ones are asked for."""
 
 

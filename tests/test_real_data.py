@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import everywhere, need, said, takes_anything
+from conftest import ESTIMATORS, need, said, spread, takes_anything
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -89,16 +89,14 @@ def check(model, Y, X_test, Y_test, floors):
         assert positive.mean() == pytest.approx(Y_test[task].mean(), abs=0.04), task
 
 
-@pytest.mark.parametrize("name", FETCH)
-@everywhere
-def test_raw_frame(cls, name):
+@pytest.mark.parametrize(("name", "cls"), spread(FETCH, ESTIMATORS, every=2))
+def test_raw_frame(name, cls):
     X, Y, X_test, Y_test, floors = problem(cls, name)
     check(short(cls).fit(X, Y), Y, X_test, Y_test, floors)
 
 
-@pytest.mark.parametrize("form", [dense, sparse, frame])
-@everywhere
-def test_pipeline(cls, form, tmp_path):
+@pytest.mark.parametrize(("form", "cls"), spread([dense, sparse, frame], ESTIMATORS))
+def test_pipeline(form, cls, tmp_path):
     X, Y, X_test, Y_test, floors = problem(cls, "adult")
     model = form(short(cls)).fit(X, Y)
     check(model, Y, X_test, Y_test, floors)
