@@ -291,6 +291,7 @@ def test_large_vocabulary_trains_with_sparse_gradients():
     n = 120_000
     X = pd.DataFrame({"id": np.arange(n).astype(str), "a": RNG.normal(size=n)})
     y = (X["a"] > 0).astype(int)
-    model = SharedBottom(embedding_dim=4, max_epochs=1, batch_size=8192, random_state=0).fit(X, y)
+    named = {"categorical_features": ["id"], "embedding_dim": 4}
+    model = SharedBottom(**named, max_epochs=1, batch_size=8192, random_state=0).fit(X, y)
     assert model.module_.embedding.blocks["categorical"].sparse == (True,)
     assert model.score(X, y) > 0.8
