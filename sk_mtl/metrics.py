@@ -130,7 +130,9 @@ class TaskScorer(_Scorer):
         try:
             return float(scorer(view, rows, labels, **kwargs))
         except AttributeError as error:
-            if task.classes_ is not None:
+            # An error of the metric's own is no question of the task's kind.
+            is_lack = any(f in str(error) for f in ("predict_proba", "decision_function"))
+            if task.classes_ is not None or not is_lack:
                 raise
             raise ValueError(
                 f"The metric {self.metric!r} wants probabilities, and task {name!r} is of the kind "

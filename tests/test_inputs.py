@@ -493,9 +493,14 @@ def test_one_row_as_a_series_is_refused_with_the_way_out():
 
 
 def test_a_metric_of_probabilities_does_not_suit_values():
+    def fails(estimator, rows, labels):
+        raise AttributeError("of its own")
+
     model = small(SharedBottom).fit(X, Y.assign(value=X["a"]))
     with pytest.raises(ValueError, match="'roc_auc' wants probabilities, and task 'value' is"):
         task_scorer("roc_auc", "value")(model, X, Y.assign(value=X["a"]))
+    with pytest.raises(AttributeError, match="of its own"):
+        task_scorer(fails, "value")(model, X, Y.assign(value=X["a"]))
     with pytest.raises(TypeError, match="`metrics` is 'roc_auc'; pass a metric of each task"):
         multi_task_scorer("roc_auc")
 

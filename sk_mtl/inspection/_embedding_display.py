@@ -10,7 +10,7 @@ from sklearn.decomposition import PCA
 
 from sk_mtl._checks import check_count
 from sk_mtl.base import MultiTaskEstimator
-from sk_mtl.inspection._embeddings import closest, embedding_vectors, find_embedding, place_of
+from sk_mtl.inspection._embeddings import closest, find_embedding, place_of
 from sk_mtl.inspection._style import COLORS, GRAY, WIDTH, single_axes
 
 OFFSETS = ((5, 0), (-5, 0), (0, 6), (0, -6), (4, 5), (4, -5), (-4, 5), (-4, -5))
@@ -109,11 +109,12 @@ class EmbeddingDisplay:
         ValueError
             As `embedding_neighbors`, and if the column has no known category.
         """
-        vectors, neighbors = embedding_vectors(estimator, column, task=task), None
+        found = find_embedding(estimator, column, task)
+        vectors, neighbors = found.known, None
         if not len(vectors):
             raise ValueError(f"`column` is {column!r}, of which `fit` knows no category to draw.")
         if category is not None:
-            at = place_of(find_embedding(estimator, column, task), category)
+            at = place_of(found, category)
             category = vectors.index[at]
             neighbors = closest(vectors, at).iloc[: check_count("n_neighbors", n_neighbors)]
         return cls(vectors, neighbors, category, task).plot(values=values, ax=ax)

@@ -10,10 +10,8 @@ from sklearn.utils.validation import check_is_fitted
 from sk_mtl._checks import check_count
 from sk_mtl.base import MultiTaskEstimator
 from sk_mtl.data import CategoryEncoder
+from sk_mtl.data.lookup import FIRST_KNOWN
 from sk_mtl.nn import TablesBlock
-
-FIRST_KNOWN = 2
-"""Slots of a vocabulary before its categories: a missing value's and unknown categories'."""
 
 
 class Embedding(NamedTuple):
@@ -32,6 +30,12 @@ class Embedding(NamedTuple):
     def categories(self) -> pd.Index:
         """The known categories, in the order of their slots."""
         return self.encoder.categories_[self.encoder.vocabularies_[self.place]]
+
+    @property
+    def known(self) -> pd.DataFrame:
+        """The vectors of the known categories, (n_categories, dim)."""
+        index = self.categories.rename(self.column)
+        return pd.DataFrame(self.vectors[FIRST_KNOWN:], index=index)
 
 
 def find_embedding(estimator: MultiTaskEstimator, column: Any, task: Any = None) -> Embedding:
@@ -130,8 +134,7 @@ def embedding_vectors(
     """
     found = find_embedding(estimator, column, task)
     if not special:
-        index = found.categories.rename(column)
-        return pd.DataFrame(found.vectors[FIRST_KNOWN:], index=index)
+        return found.known
     names = ["<missing>", "<unknown>", *found.categories]
     index = pd.Index(names, dtype=object, name=column, tupleize_cols=False)
     return pd.DataFrame(found.vectors, index=index)
@@ -189,9 +192,7 @@ def embedding_neighbors(
     """
     n_neighbors = check_count("n_neighbors", n_neighbors)
     found = find_embedding(estimator, column, task)
-    at = place_of(found, category)
-    vectors = pd.DataFrame(found.vectors[FIRST_KNOWN:], index=found.categories.rename(column))
-    return closest(vectors, at).iloc[:n_neighbors]
+    return closest(found.known, place_of(found, category)).iloc[:n_neighbors]
 
 
 def place_of(found: Embedding, category: Any) -> int:

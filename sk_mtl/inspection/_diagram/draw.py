@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sk_mtl._checks import check_count
 from sk_mtl._views import find_multi_task
 from sk_mtl.base import MultiTaskEstimator
 from sk_mtl.inspection._diagram.example import fit_example
@@ -126,8 +127,7 @@ def draw(estimator: Any, *, tasks: Sequence[str] | None = None, max_equal: int =
     ['expert 0', 'expert 1', 'expert 2']
     >>> diagram.save("mmoe.svg")  # doctest: +SKIP
     """
-    if isinstance(max_equal, bool) or not isinstance(max_equal, int) or max_equal < 1:
-        raise ValueError(f"`max_equal` must be a whole number of at least 1, got {max_equal!r}.")
+    max_equal = check_count("max_equal", max_equal)
     model = _find(estimator)
     if not hasattr(model, "tasks_"):
         model = fit_example(model, tasks)
